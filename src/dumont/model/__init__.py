@@ -1,0 +1,1 @@
+"""Pure values: what the glossary's words look like in code."""

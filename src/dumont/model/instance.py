@@ -1,0 +1,51 @@
+"""An instance: one rented machine, always disposable, and the role its replica plays."""
+
+import enum
+from dataclasses import dataclass
+from datetime import datetime
+
+
+class Role(enum.StrEnum):
+    """What a replica does. NONE is how every agent boots."""
+
+    NONE = "none"
+    PRIMARY = "primary"
+    STANDBY = "standby"
+
+
+class Machine(enum.StrEnum):
+    """What kind of machine is rented."""
+
+    GPU = "gpu"
+    CPU = "cpu"
+
+
+class InstanceState(enum.StrEnum):
+    """Where an instance is in its short life. INTENDED is written before the provider is asked (I4)."""
+
+    INTENDED = "intended"
+    RENTED = "rented"
+    RELEASING = "releasing"
+    GONE = "gone"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Instance:
+    """Our record of one rented machine.
+
+    `id` doubles as the idempotency label given to the provider. `price_micros_per_hour` is in millionths of a US
+    dollar. `gone_at` is set only when the provider confirmed the end. `lost` is set when we stopped trusting it.
+    """
+
+    id: str
+    workspace: str
+    machine: Machine
+    provider: str
+    state: InstanceState
+    price_micros_per_hour: int
+    created_at: datetime
+    provider_ref: str = ""
+    token_hash: str = ""
+    lost: bool = False
+    branch: str = ""
+    gone_at: datetime | None = None

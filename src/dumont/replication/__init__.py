@@ -1,0 +1,1 @@
+"""Keeping a second copy: cutting commits, sending, journaling, acknowledging, promoting."""

@@ -1,0 +1,259 @@
+"""A replica: what an instance is to its workspace. It follows the server's assignments, one role at a time.
+
+Level-triggered: the newest assignment says everything, repeating it is harmless, and an older epoch than one that was
+promised is never followed. A higher epoch silences the old role at once, before anything is awaited.
+"""
+
+import asyncio
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from dumont.errors import DiskFull, NotDurable, StoreError
+from dumont.model.commit import Commit, CommitId
+from dumont.model.instance import Role
+from dumont.replication.barrier import Answer
+from dumont.replication.cut import Cutter, Pace
+from dumont.replication.ports import Host, Promise
+from dumont.replication.primary import Primary, Seat
+from dumont.replication.sender import StreamLink
+from dumont.replication.standby import Standby, hello_of
+from dumont.snapshot.tree import Tree
+from dumont.wire.control import Assignment, BranchSaved, Endpoints, Risk, Status
+
+
+@dataclass
+class _Fork:
+    """What a primary left behind that was fenced before it sealed: its tree may hold files nobody acknowledged."""
+
+    primary: Primary | None
+    cutter: Cutter | None
+
+
+class Replica:
+    """The role machine of one instance. `assign` and `attach` may be called at any time."""
+
+    def __init__(self, instance_id: str, host: Host, pace: Pace | None = None) -> None:
+        self._me = instance_id
+        self._host = host
+        self._pace = pace or Pace()
+        self._lock = asyncio.Lock()
+        self._promise = Promise()
+        self._tree = Tree()
+        self._head: Commit | None = None
+        self._latest: Assignment | None = None
+        self._primary: Primary | None = None
+        self._cutter: Cutter | None = None
+        self._running: asyncio.Task[None] | None = None
+        self._standby: Standby | None = None
+        self._fork: _Fork | None = None
+        self._branch: BranchSaved | None = None
+        self._halted = ""
+        self._seen = 0
+        self._unsure_epoch = 0  # the machine restarted in it: its tree may lack what was acknowledged
+
+    async def start(self) -> None:
+        """Recover what the disk holds. Every agent boots without a role."""
+        kept = await self._host.disk.load()
+        self._promise, self._tree, self._head = kept.promise, kept.tree, kept.head
+        self._seen = kept.promise.epoch
+        if kept.head is None and len(kept.tree) > 1 and kept.promise.epoch:
+            self._fork = _Fork(None, None)
+        if kept.head is None and kept.rebooted:
+            self._unsure_epoch = kept.promise.epoch
+
+    async def assign(self, assignment: Assignment) -> None:
+        """Become what the newest assignment says. Returns when that is so, or when it can't be (see `status`)."""
+        if assignment.epoch < self._seen:
+            return
+        if assignment.epoch > self._seen:
+            self._seen = assignment.epoch
+            self._silence(assignment)
+        self._latest = assignment
+        async with self._lock:
+            if assignment is self._latest:
+                try:
+                    await self._converge(assignment)
+                except (DiskFull, NotDurable, StoreError) as error:
+                    self._halted = str(error)
+
+    def attach(self, link: StreamLink) -> "asyncio.Task[None] | None":
+        """Use a replication stream that was dialled or accepted; the task ends when the link does.
+
+        A stranger's, or one that comes too early, is closed, and None returned.
+        """
+        peers = {peer.instance_id for peer in self._latest.peers} if self._latest else set()
+        if link.peer in peers and self._primary:
+            return self._primary.attach(link)
+        if link.peer in peers and self._standby:
+            return self._standby.attach(link)
+        link.close()
+        return None
+
+    async def barrier(self, paths: Collection[bytes] = (), timeout_s: float = 10.0) -> Answer:
+        """See `Primary.barrier`. Unknown when this instance is not the primary."""
+        if self._primary is None:
+            return Answer(ok=False, reason="this instance is not the primary of its workspace now")
+        return await self._primary.barrier(paths, timeout_s)
+
+    @property
+    def role(self) -> Role:
+        """What this replica plays now."""
+        if self._primary:
+            return Role.PRIMARY
+        return Role.STANDBY if self._standby else Role.NONE
+
+    def status(self, endpoints: Endpoints) -> Status:
+        """All that is known here, for the server."""
+        primary, standby = self._primary, self._standby
+        head = primary.head if primary else standby.head if standby else self._head
+        return Status(
+            instance_id=self._me,
+            epoch=self._promise.epoch,
+            role=self.role,
+            endpoints=endpoints,
+            ready=primary is not None and self._host.doors.serving == self._promise.epoch,
+            head=head.id if head else None,
+            root=head.root if head else b"",
+            ack_version=primary.barriers.ack_set.version if primary else -1,
+            ok_seq=primary.barriers.ok_seq if primary else 0,
+            peers=primary.peers() if primary else (),
+            sealed=self._promise.sealed,
+            stream_up=standby is not None and standby.up,
+            stream_silent_ms=int(standby.silent_s * 1000) if standby and standby.ever_up else 0,
+            risk=primary.risk() if primary else Risk(),
+            consistent=head.consistent if head else True,
+            fuzzy=primary.last_cut.fuzzy if primary else (),
+            uncovered=head.uncovered if head else (),
+            commits=primary.commits if primary else standby.commits if standby else 0,
+            branch_saved=self._branch,
+            halted=self._halted or (standby.halted if standby else ""),
+            rebooted=self._is_unsure,
+        )
+
+    @property
+    def _is_unsure(self) -> bool:
+        return self._unsure_epoch > 0 and self._unsure_epoch == self._promise.epoch
+
+    def _silence(self, assignment: Assignment) -> None:
+        """A higher epoch exists: acknowledge nothing more, this instant."""
+        if self._primary:
+            self._primary.close(f"fenced: epoch {assignment.epoch} exists")
+            if assignment.primary_id != self._me:
+                self._host.watchdog.end(assignment.epoch)
+                self._host.doors.close()
+        if self._standby:
+            self._standby.silence()
+
+    async def _converge(self, assignment: Assignment) -> None:
+        if assignment.epoch > self._promise.epoch:
+            await self._leave()
+            await self._keep(Promise(assignment.epoch))
+        match assignment.role:
+            case Role.PRIMARY:
+                await self._lead(assignment)
+            case Role.STANDBY:
+                await self._follow(assignment)
+            case Role.NONE:
+                await self._idle(assignment)
+
+    async def _lead(self, assignment: Assignment) -> None:
+        if self._promise.sealed or self._is_unsure:
+            return  # this epoch ended here, sealed or by a restart; only a new epoch can lead again
+        if self._primary is None:
+            await self._leave()
+            self._fork, self._branch = None, None
+            self._primary = await self._open_primary(assignment)
+        self._primary.adopt(assignment.ack_version, assignment.ack_set)
+        if assignment.seal:
+            await self._seal(assignment, self._primary)
+        else:
+            self._host.doors.open(assignment, self._primary.head)
+
+    async def _open_primary(self, assignment: Assignment) -> Primary:
+        """Set the watches, then say that the tree moves on from its commit, then lead."""
+        host = self._host
+        source = await host.watch(self._tree)
+        await host.disk.set_head(None, self._tree)
+        cutter = Cutter(source, self._tree, host.clock, self._pace)
+        if self._head is None:
+            cutter.distrust_everything()
+        seat = Seat(assignment.workspace, self._me, assignment.epoch)
+        primary = Primary(seat, cutter, self._head, host.clock, host.watchdog)
+        self._cutter = cutter
+        self._running = asyncio.get_running_loop().create_task(primary.run())
+        host.watchdog.lead(assignment.epoch)
+        return primary
+
+    async def _seal(self, assignment: Assignment, primary: Primary) -> None:
+        """Stop the workload, cut the last commit, and promise never to acknowledge in this epoch again."""
+        await self._host.doors.quiesce(assignment)
+        commit = await primary.seal()
+        await self._host.disk.set_head(commit, self._tree)
+        await self._keep(Promise(self._promise.epoch, commit.id))
+
+    async def _follow(self, assignment: Assignment) -> None:
+        if self._primary:
+            self._halted = "told to follow in the epoch it leads; a new epoch is needed"
+            return
+        if self._fork:
+            self._halted = "holds files that nobody acknowledged; they have to be kept as a branch first"
+            return
+        if self._standby is None:
+            hello = hello_of(assignment.workspace, self._me, assignment.epoch)
+            host = self._host
+            self._standby = Standby(hello, assignment.primary_id, host.disk, self._tree, self._head, host.clock)
+        self._host.doors.prepare(assignment)
+
+    async def _idle(self, assignment: Assignment) -> None:
+        await self._leave()
+        self._host.doors.prepare(assignment)
+        if assignment.restore and self._head is None and self._fork is None:
+            kept = await self._host.history.restore(assignment.restore)
+            self._tree, self._head = kept.tree, kept.head
+            await self._host.disk.set_head(self._head, self._tree)
+        if assignment.branch and (self._branch is None or self._branch.name != assignment.branch):
+            self._branch = await self._keep_branch(assignment.branch)
+
+    async def _keep_branch(self, name: str) -> BranchSaved:
+        """Put the divergent files of a fenced primary into the store; answers with no paths when none diverged."""
+        fork = self._fork
+        if fork is None:
+            return BranchSaved(name, self._head.id if self._head else CommitId(0, 0), b"")
+        if fork.primary is None or fork.cutter is None:
+            return await self._host.history.keep_branch(name, self._tree, None, set())
+        await fork.cutter.cut(_nowhere)
+        forked_from, paths = fork.primary.divergence()
+        if not paths:
+            return BranchSaved(name, forked_from or CommitId(0, 0), b"", forked_from)
+        return await self._host.history.keep_branch(name, self._tree, forked_from, paths)
+
+    async def _leave(self) -> None:
+        """End the present role. Afterwards the tree is exactly the head, or a fork that nobody may build on."""
+        if self._primary:
+            await self._leave_primary(self._primary)
+        if self._standby:
+            await self._standby.stop()
+            self._halted = self._halted or self._standby.halted
+            self._head = self._standby.head
+            self._standby = None
+
+    async def _leave_primary(self, primary: Primary) -> None:
+        primary.close("this replica left its role")
+        self._host.doors.close()
+        if self._running:
+            await asyncio.wait([self._running])
+        if primary.sealed and self._promise.sealed == primary.sealed.id:
+            self._head = primary.sealed
+        else:
+            self._head = None
+            self._fork = _Fork(primary, self._cutter)
+        self._primary = self._running = self._cutter = None
+
+    async def _keep(self, promise: Promise) -> None:
+        await self._host.disk.promise(promise)
+        self._promise = promise
+
+
+async def _nowhere(chunk: bytes, data: bytes) -> None:
+    """A sink for blocks that nobody needs."""
+

@@ -1,0 +1,28 @@
+"""What a replica's disk holds: its promise, its head commit and the tree."""
+
+from dataclasses import dataclass, field
+
+import msgspec
+
+from dumont.model.commit import Commit, CommitId
+from dumont.snapshot.tree import Tree
+
+
+class Promise(msgspec.Struct, frozen=True):
+    """What a replica must never forget: the highest epoch it has seen, and the commit it sealed in it."""
+
+    epoch: int = 0
+    sealed: CommitId | None = None
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a disk holds after a start: `head` is None unless `tree` is exactly that commit.
+
+    `rebooted`: the machine, not only our process, started anew since the promise; what was not fsynced may be gone.
+    """
+
+    promise: Promise = Promise()
+    head: Commit | None = None
+    tree: Tree = field(default_factory=Tree)
+    rebooted: bool = False

@@ -1,0 +1,186 @@
+"""A tree: every path of a workspace with its entry, Merkle-hashed by directory, so that a change costs O(changes).
+
+A directory's id is BLAKE3 over the msgpack list of its `[name, entry, id of the subtree]` in order of names; the root
+is the id of a list that holds the top directory itself. Two trees with one root hold the same names, bytes, modes,
+owners, times, links, holes and xattrs.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+
+import blake3
+import msgspec
+
+from dumont.errors import BadInput
+from dumont.model.commit import HOLE, Change, Entry, Kind
+
+TOP = b""
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class Tree:
+    """A mutable map of paths to entries that knows its root. A parent need not be put before its children."""
+
+    def __init__(self, entries: Mapping[bytes, Entry] | None = None) -> None:
+        self._entries: dict[bytes, Entry] = {}
+        self._names: dict[bytes, set[bytes]] = {}
+        self._ids: dict[bytes, bytes] = {}
+        self._chunks: Counter[bytes] = Counter()
+        for path, entry in (entries or {}).items():
+            self.put(path, entry)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, path: bytes) -> bool:
+        return path in self._entries
+
+    def get(self, path: bytes) -> Entry | None:
+        """The entry at `path`, or None."""
+        return self._entries.get(path)
+
+    def put(self, path: bytes, entry: Entry) -> None:
+        """Set the entry at `path`."""
+        before = self._entries.get(path)
+        if before == entry:
+            return
+        self._count(before, -1)
+        self._count(entry, +1)
+        self._entries[path] = entry
+        if path != TOP:
+            self._names.setdefault(parent_of(path), set()).add(name_of(path))
+        self._forget(path)
+
+    def remove(self, path: bytes) -> None:
+        """Take `path` out; children are removed on their own. Harmless when there is none."""
+        before = self._entries.pop(path, None)
+        if before is None:
+            return
+        self._count(before, -1)
+        if path != TOP:
+            names = self._names[parent_of(path)]
+            names.discard(name_of(path))
+            if not names:
+                del self._names[parent_of(path)]
+        self._forget(path)
+
+    def apply(self, changes: Iterable[Change]) -> None:
+        """Make each change, in order."""
+        for change in changes:
+            if change.entry is None:
+                self.remove(change.path)
+            else:
+                self.put(change.path, change.entry)
+
+    def children(self, path: bytes) -> list[bytes]:
+        """Names directly under `path`, sorted."""
+        return sorted(self._names.get(path, ()))
+
+    def below(self, path: bytes) -> list[bytes]:
+        """Every path strictly under `path`, parents before their children."""
+        found: list[bytes] = []
+        waiting = [path]
+        while waiting:
+            at = waiting.pop()
+            for name in self.children(at):
+                found.append(join(at, name))
+                waiting.append(found[-1])
+        return sorted(found)
+
+    def entries(self) -> Iterator[tuple[bytes, Entry]]:
+        """All paths with their entries, sorted by path: parents come before their children."""
+        for path in sorted(self._entries):
+            yield path, self._entries[path]
+
+    def has_chunk(self, chunk_id: bytes) -> bool:
+        """Whether some file of the tree holds that chunk."""
+        return self._chunks[chunk_id] > 0
+
+    def copy(self) -> "Tree":
+        """An independent tree with the same entries."""
+        return Tree(self._entries)
+
+    def diff(self, target: "Tree") -> list[Change]:
+        """The changes that turn this tree into `target`, sorted by path. Costs O(both trees)."""
+        changes = [Change(path, None) for path in self._entries if path not in target]
+        changes += [Change(path, entry) for path, entry in target.entries() if self._entries.get(path) != entry]
+        return sorted(changes, key=lambda change: change.path)
+
+    def root(self) -> bytes:
+        """32 bytes that name this tree's whole content; the hash of nothing for an empty tree."""
+        top = self._entries.get(TOP)
+        return _digest([(TOP, top, self._id(TOP))] if top or self._names else [])
+
+    def directory_object(self, path: bytes) -> bytes:
+        """The serialized directory whose BLAKE3 is its id."""
+        self._id(path)
+        return _encode(self._listing(path))
+
+    def _id(self, path: bytes) -> bytes:
+        """The id of the directory at `path`; deep trees are walked without recursion."""
+        stack = [path]
+        while stack:
+            at = stack[-1]
+            missing = [
+                child
+                for child in (join(at, name) for name in self._names.get(at, ()))
+                if child not in self._ids and child in self._names
+            ]
+            if missing:
+                stack += missing
+                continue
+            stack.pop()
+            if at not in self._ids:
+                self._ids[at] = _digest(self._listing(at))
+        return self._ids[path]
+
+    def _listing(self, path: bytes) -> list[tuple[bytes, Entry | None, bytes]]:
+        empty = _digest([])
+        listing = []
+        for name in self.children(path):
+            child = join(path, name)
+            entry = self._entries.get(child)
+            is_directory = entry is None or entry.kind is Kind.DIRECTORY
+            listing.append((name, entry, self._ids.get(child, empty) if is_directory else b""))
+        return listing
+
+    def _forget(self, path: bytes) -> None:
+        self._ids.pop(path, None)
+        while path != TOP:
+            path = parent_of(path)
+            self._ids.pop(path, None)
+
+    def _count(self, entry: Entry | None, by: int) -> None:
+        for chunk in entry.chunks if entry else ():
+            if chunk != HOLE:
+                self._chunks[chunk] += by
+                if not self._chunks[chunk]:
+                    del self._chunks[chunk]
+
+
+def join(parent: bytes, name: bytes) -> bytes:
+    """The path of `name` in directory `parent`."""
+    return parent + b"/" + name if parent else name
+
+
+def parent_of(path: bytes) -> bytes:
+    """The directory that holds `path`; TOP for a name at the top."""
+    return path.rpartition(b"/")[0]
+
+
+def name_of(path: bytes) -> bytes:
+    """The last part of `path`."""
+    return path.rpartition(b"/")[2]
+
+
+def checked(path: bytes) -> bytes:
+    """`path` if it stays inside a workspace. Raises BadInput for absolute paths, `.`, `..`, empty parts and NUL."""
+    if path == TOP:
+        return path
+    if path.startswith(b"/") or b"\0" in path or any(part in (b"", b".", b"..") for part in path.split(b"/")):
+        raise BadInput(f"{path!r} is not a path inside a workspace")
+    return path
+
+
+def _digest(listing: list[tuple[bytes, Entry | None, bytes]]) -> bytes:
+    return blake3.blake3(_encode(listing)).digest()

@@ -1,0 +1,226 @@
+"""Mischief: what goes wrong in a world, when, chosen by its seed; and the end of it all."""
+
+from typing import TYPE_CHECKING
+
+from dumont.model.workspace import Workspace
+from dumont.provider.memory import Faults
+from tests.simulation.machine import Machine
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+_OTHERS = ("server", "gateway")
+_SETTLED_S = 8.0
+
+
+class Mischief:
+    """Injects faults one after another; several may last at once. `log` tells the story of a failing seed."""
+
+    def __init__(self, world: "World") -> None:
+        self._world = world
+        self._rng = world.rng
+        self.log: list[str] = []
+        self.forgiven = False
+        """Both copies were hit at nearly the same time: nobody may be left to be promoted. Safety holds all the same."""
+        self._disturbed: dict[str, float] = {}
+
+    async def make(self, seconds: float) -> None:
+        """Misbehave for so long."""
+        world, rng = self._world, self._rng
+        world.network.doubles = rng.choice([0.0, 0.1])
+        end = world.clock.monotonic() + seconds
+        hostile = [
+            self._kill_machine, self._kill_machine, self._cut, self._cut, self._crash_engine, self._crash_server,
+            self._freeze_server, self._fill_disk, self._break_fsync, self._power_cycle, self._slow_network,
+            self._provider_lies, self._heal, self._stubborn, self._kill_primary, self._cut_primary, self._split,
+        ]  # fmt: skip
+        harmless = [self._crash_server, self._freeze_server, self._provider_lies]
+        while world.clock.monotonic() < end:
+            await world.clock.sleep(rng.expovariate(1 / 2.5))
+            fault = rng.choice(harmless if world.calm else hostile)
+            fault()
+
+    def heal_everything(self) -> None:
+        """From now on nothing more goes wrong, and what was taken away stays gone."""
+        world = self._world
+        self._say("healed")
+        world.network.cuts.clear()
+        world.network.frozen.clear()
+        world.network.slow_s_max = 0.002
+        world.provider.faults = Faults(boot_s=0.5)
+        for machine in world.machines.values():
+            machine.disk.full = machine.disk.failing = False
+            machine.stubborn = 0.0
+            if machine.source:
+                machine.source.stubborn = 0.0
+        if world.server is None:
+            world.start_server()
+
+    def switchovers(self, row: Workspace) -> int:
+        """How often the epoch may have grown in a calm world: none of its faults justifies a promotion."""
+        return 0
+
+    # --- machines
+
+    def _may_lose(self, machine: Machine) -> bool:
+        """Whether another healthy copy holds all that was acknowledged: losing both is a double failure, and allowed
+        to lose. Rows and machines are looked at as they truly are, not as anybody believes them to be.
+        """
+        row = self._world.database._workspaces["sim"]
+        healthy = {
+            other.id
+            for other in self._world.machines.values()
+            if other is not machine and other.alive and not (other.disk.full or other.disk.failing)
+        }
+        leads = machine.id == row.primary_id or row.epoch == 0
+        others = row.ack_set & healthy if leads else {row.primary_id} & healthy
+        now = self._world.clock.monotonic()
+        if any(now - self._disturbed.get(other, -_SETTLED_S) < _SETTLED_S for other in others):
+            self.forgiven = True
+        return bool(others)
+
+    def _kill_machine(self) -> None:
+        if machine := self._victim():
+            self._say(f"killed {machine.id}")
+            machine.die()
+
+    def _kill_primary(self) -> None:
+        machine = self._the_primary()
+        if machine and self._may_lose(machine):
+            self._say(f"killed the primary {machine.id}")
+            machine.die()
+
+    def _crash_engine(self) -> None:
+        if (machine := self._some_machine()) and machine.replica:
+            self._say(f"crashed the engine of {machine.id}")
+            machine.crash_engine()
+            self._later(self._rng.uniform(0.1, 3.0), machine.start_engine, machine)
+
+    def _power_cycle(self) -> None:
+        if (machine := self._victim()) and machine.replica:
+            self._say(f"power-cycled {machine.id}")
+            machine.power_cycle()
+
+    def _fill_disk(self) -> None:
+        if machine := self._victim():
+            self._say(f"filled the disk of {machine.id}")
+            machine.disk.full = True
+
+    def _break_fsync(self) -> None:
+        if machine := self._victim():
+            self._say(f"fsync fails on {machine.id}")
+            machine.disk.failing = True
+
+    def _stubborn(self) -> None:
+        if machine := self._some_machine():
+            self._say(f"the workload of {machine.id} often can't be frozen")
+            machine.stubborn = 0.7
+            if machine.source:
+                machine.source.stubborn = 0.7
+
+    # --- network
+
+    def _cut(self) -> None:
+        if machine := self._some_machine():
+            self._cut_off(machine)
+
+    def _cut_primary(self) -> None:
+        if machine := self._the_primary():
+            self._cut_off(machine)
+
+    def _cut_off(self, machine: Machine) -> None:
+        direction = self._rng.choice(["both", "both", "out", "in"])
+        seconds = self._rng.choice([0.5, 1.5, 4.0, 12.0])
+        self._say(f"cut {machine.id} off ({direction}) for {seconds} s")
+        others = [*_OTHERS, *(other.id + "/engine" for other in self._world.machines.values() if other is not machine)]
+        for process in ("/engine", "/pulse"):
+            self._world.network.cut(machine.id + process, others, direction)
+        self._later(seconds, lambda: self._mend(machine), None)
+
+    def _split(self) -> None:
+        """Primary and standby don't reach each other; everybody else reaches both."""
+        machine = self._the_primary()
+        if machine:
+            self._say(f"split {machine.id} from the other machines")
+            others = [other.id + "/engine" for other in self._world.machines.values() if other is not machine]
+            self._world.network.cut(machine.id + "/engine", others, self._rng.choice(["both", "out", "in"]))
+            self._later(self._rng.uniform(0.5, 8.0), lambda: self._mend(machine), None)
+
+    def _mend(self, machine: Machine) -> None:
+        self._say(f"mended the network of {machine.id}")
+        for process in ("/engine", "/pulse"):
+            self._world.network.heal(machine.id + process)
+
+    def _slow_network(self) -> None:
+        self._world.network.slow_s_max = self._rng.choice([0.002, 0.02, 0.1])
+        self._say(f"the network takes up to {self._world.network.slow_s_max} s")
+
+    def _heal(self) -> None:
+        self._say("mended the network")
+        self._world.network.cuts.clear()
+
+    # --- server and provider
+
+    def _crash_server(self) -> None:
+        if self._world.server:
+            self._note("killed the server")
+            self._world.crash_server()
+            self._later(self._rng.choice([0.1, 1.0, 5.0]), self._restart_server, None)
+
+    def _restart_server(self) -> None:
+        if self._world.server is None:
+            self._world.start_server()
+
+    def _freeze_server(self) -> None:
+        seconds = self._rng.choice([0.4, 2.0, 10.0])
+        self._note(f"froze the server for {seconds} s")
+        self._world.network.frozen.add("server")
+        self._later(seconds, lambda: self._world.network.frozen.discard("server"), None)
+
+    def _provider_lies(self) -> None:
+        rng = self._rng
+        self._world.provider.faults = Faults(
+            outage=rng.random() < 0.2,
+            error_share=rng.choice([0.0, 0.3]),
+            lost_share=rng.choice([0.0, 0.3]),
+            slow_s=rng.choice([0.0, 2.0]),
+            boot_s=0.5,
+            stale_s=rng.choice([0.0, 3.0]),
+            unknown_share=rng.choice([0.0, 0.5]),
+        )
+        self._note(f"the provider: {self._world.provider.faults}")
+
+    # ---
+
+    def _some_machine(self) -> Machine | None:
+        living = [machine for _, machine in sorted(self._world.machines.items()) if machine.alive]
+        return self._rng.choice(living) if living else None
+
+    def _victim(self) -> Machine | None:
+        machine = self._some_machine()
+        return machine if machine and self._may_lose(machine) else None
+
+    def _the_primary(self) -> Machine | None:
+        leading = [
+            machine
+            for _, machine in sorted(self._world.machines.items())
+            if machine.alive and machine.replica and machine.replica._primary
+        ]
+        return self._rng.choice(leading) if leading else None
+
+    def _later(self, seconds: float, what: "object", machine: Machine | None) -> None:
+        def happen() -> None:
+            if machine is None or (machine.alive and machine.replica is None):
+                what()  # type: ignore[operator]
+
+        self._world.loop.call_later(seconds, happen)
+
+    def _say(self, what: str) -> None:
+        now = self._world.clock.monotonic()
+        hit = [name for name in self._world.machines if name in what]
+        for name in hit or self._world.machines:
+            self._disturbed[name] = now
+        self._note(what)
+
+    def _note(self, what: str) -> None:
+        self.log.append(f"{self._world.clock.monotonic():7.2f} {what}")
