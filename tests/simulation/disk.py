@@ -63,7 +63,6 @@ class SimDisk:
         self.durable = _Durable()
         self.full = False
         self.failing = False
-        self.syncs_nothing = False  # a negative control: acknowledges before fsync
         self._broken = False
         self._rebooted = False
         self._blobs: dict[bytes, bytes] = {}
@@ -119,8 +118,6 @@ class SimDisk:
         self._volatile.append(message)
 
     async def sync(self) -> None:
-        if self.syncs_nothing:
-            return
         await self._fsync()
         kept = self.durable
         journal = kept.journal + tuple(self._volatile)
@@ -135,12 +132,10 @@ class SimDisk:
         for change in message.changes:
             self._write((change,), blobs)
             await self._pause()
-        assert self.syncs_nothing or self.files.tree().root() == message.commit.root, "applied tree is not the commit"
+        assert self.files.tree().root() == message.commit.root, "applied tree is not the commit"
         journal = tuple(other for other in self.durable.journal if other.commit.id > message.commit.id)
-        if not self.syncs_nothing:
-            self.durable = replace(
-                self.durable, journal=journal, content=dict(self.files.content), head=message.commit
-            )
+        if len(journal) < len(self.durable.journal):  # it was fsynced, as it has to be
+            self.durable = replace(self.durable, journal=journal, content=dict(self.files.content), head=message.commit)
 
     async def set_head(self, commit: Commit | None, tree: Tree) -> None:
         await self._fsync()
@@ -246,6 +241,9 @@ class SimSource:
         return True
 
     async def thaw(self) -> None:
+        self.frozen = False
+
+    def close(self) -> None:
         self.frozen = False
 
     async def _pause(self) -> None:

@@ -32,12 +32,13 @@ class Mischief:
         hostile = [
             self._kill_machine, self._kill_machine, self._cut, self._cut, self._crash_engine, self._crash_server,
             self._freeze_server, self._fill_disk, self._break_fsync, self._power_cycle, self._slow_network,
-            self._provider_lies, self._heal, self._stubborn, self._kill_primary, self._cut_primary, self._split,
+            self._provider_lies, self._heal, self._stubborn, self._kill_primary, self._cut_primary, self._split, self._black_out,
         ]  # fmt: skip
         harmless = [self._crash_server, self._freeze_server, self._provider_lies]
+        focus = [fault for fault in hostile if fault.__name__ in world.surroundings.swaps.focus]
         while world.clock.monotonic() < end:
             await world.clock.sleep(rng.expovariate(1 / 2.5))
-            fault = rng.choice(harmless if world.calm else hostile)
+            fault = rng.choice(harmless if world.calm else focus or hostile)
             fault()
 
     def heal_everything(self) -> None:
@@ -46,6 +47,7 @@ class Mischief:
         self._say("healed")
         world.network.cuts.clear()
         world.network.frozen.clear()
+        world.stopped.clear()
         world.network.slow_s_max = 0.002
         world.provider.faults = Faults(boot_s=0.5)
         for machine in world.machines.values():
@@ -90,6 +92,17 @@ class Mischief:
             self._say(f"killed the primary {machine.id}")
             machine.die()
 
+    def _black_out(self) -> None:
+        """The primary is taken away while its standby loses power: only what was fsynced there is left."""
+        machine = self._the_primary()
+        if machine and self._may_lose(machine):
+            others = self._world.database._workspaces["sim"].ack_set
+            for standby in [self._world.machines[other] for other in sorted(others)]:
+                if standby is not machine and standby.alive and standby.replica:
+                    self._say(f"black-out: {standby.id} lost power, {machine.id} is gone")
+                    standby.power_cycle()
+                    machine.die()
+
     def _crash_engine(self) -> None:
         if (machine := self._some_machine()) and machine.replica:
             self._say(f"crashed the engine of {machine.id}")
@@ -130,7 +143,7 @@ class Mischief:
 
     def _cut_off(self, machine: Machine) -> None:
         direction = self._rng.choice(["both", "both", "out", "in"])
-        seconds = self._rng.choice([0.5, 1.5, 4.0, 12.0])
+        seconds = self._rng.choice([0.5, 1.5, 2.7, 4.0, 12.0])
         self._say(f"cut {machine.id} off ({direction}) for {seconds} s")
         others = [*_OTHERS, *(other.id + "/engine" for other in self._world.machines.values() if other is not machine)]
         for process in ("/engine", "/pulse"):
@@ -174,8 +187,11 @@ class Mischief:
     def _freeze_server(self) -> None:
         seconds = self._rng.choice([0.4, 2.0, 10.0])
         self._note(f"froze the server for {seconds} s")
+        self._world.stopped.add("server")
         self._world.network.frozen.add("server")
-        self._later(seconds, lambda: self._world.network.frozen.discard("server"), None)
+        self._later(seconds, lambda: self._world.stopped.discard("server"), None)
+        # Its timers go off before it has read what arrived meanwhile: the worst order.
+        self._later(seconds + 0.1, lambda: self._world.network.frozen.discard("server"), None)
 
     def _provider_lies(self) -> None:
         rng = self._rng

@@ -24,12 +24,13 @@ from tests.simulation.network import Network, SimLink
 
 @dataclass(frozen=True)
 class Swaps:
-    """Parts to use instead of the real ones: how a negative control switches one protection off."""
+    """Parts to use instead of the real ones: how a negative control switches one protection off. `focus`: which faults."""
 
     replica: type[Replica] = Replica
     disk: type[SimDisk] = SimDisk
     source: type[SimSource] = SimSource
     observatory: type[Observatory] = Observatory
+    focus: tuple[str, ...] = ()
 
 
 @dataclass

@@ -68,12 +68,11 @@ class NoSigner:
 class Server:
     """One incarnation of the server process."""
 
-    def __init__(self, world: Surroundings, clock: VirtualClock, database: MemoryDatabase, provider: MemoryProvider) -> None:
-        network, rng = world.network, world.rng
-        self._network = network
+    def __init__(self, world: Surroundings, frozen: FreezableClock, database: MemoryDatabase, provider: MemoryProvider) -> None:
+        rng = world.rng
+        self._network = world.network
         self._provider = provider
         self.database = SlowDatabase(database, rng)
-        frozen = FreezableClock(clock, lambda: "server" in network.frozen)
         landing = Landing(1, "", lambda instance_id: instance_id)
         acts = Acts(self.database, {provider.name: provider}, landing, frozen, rng)  # type: ignore[arg-type]
         observatory = world.swaps.observatory(frozen)

@@ -20,7 +20,7 @@ from tests.simulation.faults import Mischief
 from tests.simulation.loop import VirtualClock, VirtualLoop
 from tests.simulation.machine import Machine, Surroundings, Swaps
 from tests.simulation.network import Network, SimLink
-from tests.simulation.server import Server
+from tests.simulation.server import FreezableClock, Server
 
 NAME = "sim"
 FAULTY_S = 25.0
@@ -60,6 +60,7 @@ class World:
             self.network, self.clock, self.rng, self._dial_hub, self._dial_peer, self.checks.asked, swaps
         )
         self.server: Server | None = None
+        self.stopped: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> Outcome:
@@ -109,7 +110,7 @@ class World:
     # --- the server
 
     def start_server(self) -> None:
-        self.server = Server(self.surroundings, self.clock, self.database, self.provider)
+        self.server = Server(self.surroundings, FreezableClock(self.clock, lambda: "server" in self.stopped), self.database, self.provider)
         self.server.start()
 
     def crash_server(self) -> None:

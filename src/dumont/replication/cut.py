@@ -66,6 +66,10 @@ class Cutter:
         """Nothing is known of the live tree any more: the next cut walks it all."""
         self._dirty.take([_OVERFLOW])
 
+    def close(self) -> None:
+        """Read no more of the live tree."""
+        self._source.close()
+
     def quiet(self) -> bool:
         """Whether no hint came since the last cut. Says nothing of writes through shared memory."""
         self._dirty.take(self._source.hints())

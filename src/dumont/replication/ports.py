@@ -47,6 +47,7 @@ class Source(Protocol):
     while the workload runs, handing each block to the sink. `grab` reads all `paths` at once into memory; raises
     BadInput when they exceed `bytes_max`. `digest` hashes what was grabbed and hands its blocks to the sink.
     `freeze` stops the workload's processes, True when all stand still; `thaw` lets them run, and is always called.
+    `close` gives watches and files back.
     """
 
     def hints(self) -> list[Hint]: ...
@@ -66,6 +67,8 @@ class Source(Protocol):
     async def freeze(self, timeout_s: float) -> bool: ...
 
     async def thaw(self) -> None: ...
+
+    def close(self) -> None: ...
 
 
 class Disk(Protocol):

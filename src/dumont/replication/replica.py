@@ -28,9 +28,16 @@ class _Fork:
     primary: Primary | None
     cutter: Cutter | None
 
+    def close(self) -> None:
+        """Nothing will be read of it any more."""
+        if self.cutter:
+            self.cutter.close()
+
 
 class Replica:
     """The role machine of one instance. `assign` and `attach` may be called at any time."""
+
+    standby_type: type[Standby] = Standby
 
     def __init__(self, instance_id: str, host: Host, pace: Pace | None = None) -> None:
         self._me = instance_id
@@ -102,6 +109,18 @@ class Replica:
             return Role.PRIMARY
         return Role.STANDBY if self._standby else Role.NONE
 
+    @property
+    def store_every_s(self) -> float:
+        """How often a primary adds its commit to the store, in seconds."""
+        return self._latest.store_every_s if self._latest else 60.0
+
+    def committed(self) -> tuple[Commit, Tree] | None:
+        """A primary's newest commit with its tree; None for others, and while the tree is already ahead of it."""
+        primary, cutter = self._primary, self._cutter
+        if primary is None or cutter is None or primary.head is None or cutter.pending:
+            return None
+        return primary.head, cutter.tree.copy()
+
     def status(self, endpoints: Endpoints) -> Status:
         """All that is known here, for the server."""
         primary, standby = self._primary, self._standby
@@ -119,7 +138,8 @@ class Replica:
             peers=primary.peers() if primary else (),
             sealed=self._promise.sealed,
             stream_up=standby is not None and standby.up,
-            stream_silent_ms=int(standby.silent_s * 1000) if standby and standby.ever_up else 0,
+            stream_seen=standby is not None and standby.ever_up,
+            stream_silent_ms=int(standby.silent_s * 1000) if standby else 0,
             risk=primary.risk() if primary else Risk(),
             consistent=head.consistent if head else True,
             fuzzy=primary.last_cut.fuzzy if primary else (),
@@ -161,7 +181,7 @@ class Replica:
             return  # this epoch ended here, sealed or by a restart; only a new epoch can lead again
         if self._primary is None:
             await self._leave()
-            self._fork, self._branch = None, None
+            self._forget_fork()
             self._primary = await self._open_primary(assignment)
         self._primary.adopt(assignment.ack_version, assignment.ack_set)
         if assignment.seal:
@@ -201,7 +221,9 @@ class Replica:
         if self._standby is None:
             hello = hello_of(assignment.workspace, self._me, assignment.epoch)
             host = self._host
-            self._standby = Standby(hello, assignment.primary_id, host.disk, self._tree, self._head, host.clock)
+            self._standby = self.standby_type(
+                hello, assignment.primary_id, host.disk, self._tree, self._head, host.clock
+            )
         self._host.doors.prepare(assignment)
 
     async def _idle(self, assignment: Assignment) -> None:
@@ -227,6 +249,11 @@ class Replica:
             return BranchSaved(name, forked_from or CommitId(0, 0), b"", forked_from)
         return await self._host.history.keep_branch(name, self._tree, forked_from, paths)
 
+    def _forget_fork(self) -> None:
+        if self._fork:
+            self._fork.close()
+        self._fork, self._branch = None, None
+
     async def _leave(self) -> None:
         """End the present role. Afterwards the tree is exactly the head, or a fork that nobody may build on."""
         if self._primary:
@@ -244,6 +271,8 @@ class Replica:
             await asyncio.wait([self._running])
         if primary.sealed and self._promise.sealed == primary.sealed.id:
             self._head = primary.sealed
+            if self._cutter:
+                self._cutter.close()
         else:
             self._head = None
             self._fork = _Fork(primary, self._cutter)

@@ -1,0 +1,34 @@
+# What a developer and CI call. Each goal sets up .venv first, and only when pyproject.toml changed.
+SEED ?=
+SEEDS ?=
+ROUNDS ?= 3
+BENCH_ROUNDS ?= 200
+PY := .venv/bin/python
+
+.PHONY: demo test check sim sim-coverage bench locale setup
+
+demo: setup
+	@.venv/bin/dumont demo --rounds $(ROUNDS) $(DEMO)
+
+test: setup
+	@scripts/test $(TESTS)
+
+check: setup
+	@scripts/check
+
+sim: setup
+	@$(PY) -m tests.simulation $(if $(SEED),SEED=$(SEED)) $(if $(SEEDS),SEEDS=$(SEEDS))
+
+sim-coverage: setup
+	@$(PY) -m coverage run --include 'src/dumont/replication/*' -m tests.simulation SEEDS=$(or $(SEEDS),100)
+	@$(PY) -m coverage report --fail-under 80
+
+bench: setup
+	@.venv/bin/dumont demo --rounds $(BENCH_ROUNDS) --kind killed --fast --json
+
+locale: setup
+	@$(PY) scripts/locale_catalogues.py update
+
+setup:
+	@scripts/prerequisites
+	@scripts/setup

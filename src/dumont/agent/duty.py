@@ -1,0 +1,163 @@
+"""An agent's duty: keep the control link to a server, do what it assigns, and dial the streams it names."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from dumont.clock import Clock
+from dumont.errors import Corrupt, DumontError, LinkClosed
+from dumont.model.instance import Role
+from dumont.replication.replica import Replica
+from dumont.replication.sender import StreamLink
+from dumont.wire.control import VERSION, AgentHello, Assignment, Endpoints, Peer, Status, Sync, Synced
+from dumont.wire.link import Link
+
+STATUS_EVERY_S = 0.25
+_LOOK_EVERY_S = 0.02
+_REDIAL_S = 0.1
+_RETRY_S_MAX = 1.0
+
+ControlLink = Link[Any, Any]
+
+
+@dataclass(frozen=True)
+class Lines:
+    """How an agent reaches others, and how others reach it. Both dials raise LinkClosed when nobody answers."""
+
+    server: Callable[[], Awaitable[ControlLink]]
+    peer: Callable[[Peer], Awaitable[StreamLink]]
+    endpoints: Callable[[], Endpoints]
+    decorate: Callable[[Status], Status]
+
+
+class Duty:
+    """Runs until cancelled. Nothing here waits for the server while data flows between replicas."""
+
+    def __init__(self, instance_id: str, replica: Replica, lines: Lines, clock: Clock, rng: random.Random) -> None:
+        self._me = instance_id
+        self._replica = replica
+        self._lines = lines
+        self._clock = clock
+        self._rng = rng
+        self._assignment: Assignment | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._streams: dict[str, asyncio.Task[None]] = {}
+
+    async def run(self) -> None:
+        """Hold the control link and the streams, each for ever."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._control_forever())
+            tasks.create_task(self._dial_forever())
+
+    def accept(self, link: StreamLink) -> None:
+        """A replica dialled us."""
+        self._replica.attach(link)
+
+    async def _control_forever(self) -> None:
+        pause_s = _REDIAL_S
+        while True:
+            try:
+                link = await self._lines.server()
+                pause_s = _REDIAL_S
+                await self._control(link)
+            except (LinkClosed, Corrupt):
+                await self._clock.sleep(pause_s * self._rng.uniform(0.5, 1.0))
+                pause_s = min(pause_s * 2, _RETRY_S_MAX)
+
+    async def _control(self, link: ControlLink) -> None:
+        """One control link, until it closes. Raises LinkClosed or Corrupt."""
+        try:
+            await link.send(AgentHello(VERSION, self._me))
+            reporting = self._spawn(self._report_forever(link))
+            try:
+                while True:
+                    await self._obey(link, await link.receive())
+            finally:
+                reporting.cancel()
+        finally:
+            link.close()
+
+    async def _obey(self, link: ControlLink, message: object) -> None:
+        match message:
+            case Assignment():
+                self._assignment = message
+                self._spawn(self._replica.assign(message))
+            case Sync():
+                self._spawn(self._sync(link, message))
+
+    async def _sync(self, link: ControlLink, sync: Sync) -> None:
+        answer = await self._replica.barrier((), sync.timeout_s)
+        commit = answer.commit
+        synced = Synced(
+            request=sync.request,
+            outcome="ok" if answer.ok else "unknown",
+            id=commit.id if commit else None,
+            root=commit.root if commit else b"",
+            consistent=commit.consistent if commit else False,
+            fuzzy=commit.fuzzy if commit else (),
+            reason=answer.reason,
+        )
+        try:
+            await link.send(synced)
+        except LinkClosed:
+            return  # the server asks again, or its user sees an unknown
+
+    async def _report_forever(self, link: ControlLink) -> None:
+        """The whole status a few times a second, and at once when something a server acts on has changed."""
+        last: tuple[object, ...] = ()
+        sent_at = float("-inf")
+        try:
+            while True:
+                status = self._lines.decorate(self._replica.status(self._lines.endpoints()))
+                urgent = _urgent(status)
+                if urgent != last or self._clock.monotonic() - sent_at >= STATUS_EVERY_S:
+                    last, sent_at = urgent, self._clock.monotonic()
+                    await link.send(status)
+                await self._clock.sleep(_LOOK_EVERY_S)
+        except LinkClosed:
+            link.close()
+
+    async def _dial_forever(self) -> None:
+        """Keep one stream to every peer that the assignment tells us to dial."""
+        while True:
+            assignment = self._assignment
+            if assignment and assignment.role is not Role.NONE:
+                for peer in assignment.peers:
+                    busy = self._streams.get(peer.instance_id)
+                    if peer.dial and peer.endpoints.stream_port and (busy is None or busy.done()):
+                        self._streams[peer.instance_id] = self._spawn(self._stream(peer))
+            await self._clock.sleep(_REDIAL_S)
+
+    async def _stream(self, peer: Peer) -> None:
+        try:
+            link = await self._lines.peer(peer)
+        except LinkClosed:
+            return  # the next turn dials again
+        if link.peer != peer.instance_id:
+            link.close()
+            return
+        if attached := self._replica.attach(link):
+            await asyncio.wait([attached])
+
+    def _spawn(self, work: Any) -> "asyncio.Task[Any]":
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: "asyncio.Task[Any]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) and not isinstance(error, DumontError):
+            raise error
+
+
+def _urgent(status: Status) -> tuple[object, ...]:
+    """What a server acts on at once."""
+    peers = tuple((peer.instance_id, peer.connected, peer.refusal, peer.acked is not None) for peer in status.peers)
+    head = status.head if status.role is Role.STANDBY else None
+    return (
+        status.role, status.epoch, status.ready, status.stream_up, status.sealed, status.halted, head,
+        status.ack_version, status.branch_saved, status.endpoints, peers,
+    )  # fmt: skip

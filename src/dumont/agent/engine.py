@@ -1,0 +1,153 @@
+"""The engine: an agent's own process for roles, replication and the control link. `python -m dumont.agent.engine RUN_DIR`.
+
+Nothing in here survives a crash but what is on disk; the watchdog starts it again.
+"""
+
+import asyncio
+import os
+import random
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from dumont.agent.boot import Boot, RunDir, read_boot
+from dumont.agent.calls import Calls
+from dumont.agent.doors import SessionDoors
+from dumont.agent.duty import ControlLink, Duty, Lines
+from dumont.agent.history import StoredHistory
+from dumont.agent.join import join
+from dumont.agent.orders import Orders
+from dumont.agent.source import LiveSource
+from dumont.clock import Clock, SystemClock
+from dumont.errors import AlreadyStored, StoreError
+from dumont.model.commit import Commit, CommitId
+from dumont.replication.ports import Host, Source
+from dumont.replication.replica import Replica
+from dumont.replication.sender import StreamLink
+from dumont.snapshot.disk import WorkspaceDisk
+from dumont.snapshot.tree import Tree
+from dumont.store.remote import RemoteStore
+from dumont.wire.control import Endpoints, Peer, Status
+from dumont.wire.hub import FromHub
+from dumont.wire.identity import ClientCertificate, client_context, server_context
+from dumont.wire.link import READ_AHEAD_BYTES, SocketLink, dial
+from dumont.wire.store import FromStore
+from dumont.wire.stream import StreamMessage
+
+
+@dataclass
+class Engine:
+    """One instance's engine, wired to its machine."""
+
+    run: RunDir
+    boot: Boot
+    clock: Clock
+    stream_port: int = 0
+    _written_epoch: int = -1
+    _stored: CommitId | None = None
+
+    async def serve(self) -> None:
+        """Join, recover, and do the duty until the process ends."""
+        await join(self.run, self.boot, self.clock, random.Random())
+        self._calling = client_context(self.run.certificate, self.run.key, self.run.authority)
+        self._doors = SessionDoors(self.run, self.clock)
+        store = RemoteStore(self._dial_store, self.boot.instance_id)
+        disk = WorkspaceDisk(self.boot.workspace_dir, self.boot.data_dir)
+        history = StoredHistory(store, self.boot.workspace_dir, self.boot.data_dir, self.clock)
+        self._index = disk.index
+        host = Host(
+            disk=disk,
+            watchdog=Orders(self.run),
+            doors=self._doors,
+            history=history,
+            clock=self.clock,
+            watch=self._watch,
+        )
+        replica = Replica(self.boot.instance_id, host)
+        await replica.start()
+        lines = Lines(self._dial_server, self._dial_peer, self._endpoints, self._decorated)
+        duty = Duty(self.boot.instance_id, replica, lines, self.clock, random.Random())
+        server = await self._listen(duty)
+        async with server, asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._doors.run())
+            tasks.create_task(Calls(self.run, self.boot.workspace_dir, replica).serve_forever())
+            tasks.create_task(duty.run())
+            tasks.create_task(self._store_forever(replica, history))
+
+    async def _store_forever(self, replica: Replica, history: StoredHistory) -> None:
+        """While this is the primary, add its newest commit to the store every `store_every_s`."""
+        kept: Commit | None = None
+        while True:
+            await self.clock.sleep(replica.store_every_s)
+            led = replica.committed()
+            if led is None or led[0] == kept:
+                continue
+            try:
+                self._stored = (await history.keep(*led)).id
+                kept = led[0]
+            except AlreadyStored:
+                kept = led[0]
+            except StoreError:
+                continue  # the next turn tries again; the status shows what is stored
+
+    async def _listen(self, duty: Duty) -> asyncio.Server:
+        """Where a standby or primary that dials us arrives; only instances with our authority's certificate do."""
+        accepting = server_context(
+            self.run.certificate, self.run.key, self.run.authority, ClientCertificate.REQUIRED
+        )
+
+        async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            duty.accept(SocketLink(reader, writer, StreamMessage))
+
+        server = await asyncio.start_server(
+            accept, self._bind_host, self.boot.stream_port, ssl=accepting, limit=READ_AHEAD_BYTES
+        )
+        self.stream_port = server.sockets[0].getsockname()[1]
+        return server
+
+    @property
+    def _bind_host(self) -> str:
+        return self.boot.host
+
+    async def _watch(self, tree: Tree) -> Source:
+        return await LiveSource.open(self.run, self.boot.workspace_dir, self._index)
+
+    async def _dial_server(self) -> ControlLink:
+        return await dial(self.boot.server_host, self.boot.server_port, FromHub, tls=self._calling)
+
+    async def _dial_store(self) -> "SocketLink[object, FromStore]":
+        return await dial(self.boot.server_host, self.boot.server_port, FromStore, tls=self._calling)
+
+    async def _dial_peer(self, peer: Peer) -> StreamLink:
+        return await dial(
+            peer.endpoints.host, peer.endpoints.stream_port, StreamMessage, tls=self._calling, timeout_s=2.0
+        )
+
+    def _endpoints(self) -> Endpoints:
+        report = self._doors.report
+        return Endpoints(self.boot.host, report.ssh_port, report.http_port, self.stream_port)
+
+    def _decorated(self, status: Status) -> Status:
+        """Add what only the machine knows, and leave the epoch where the pulse finds it."""
+        if status.epoch != self._written_epoch:
+            temporary = self.run.epoch.with_suffix(".new")
+            temporary.write_text(str(status.epoch))
+            os.replace(temporary, self.run.epoch)
+            self._written_epoch = status.epoch
+        report = self._doors.report
+        return msgspec.structs.replace(
+            status, workload=report.workload, meters=report.meters, stored=self._stored
+        )
+
+
+def main(arguments: list[str]) -> int:
+    """Run until killed. The one argument is the run directory."""
+    run = RunDir(Path(arguments[0]))
+    asyncio.run(Engine(run, read_boot(run), SystemClock()).serve())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

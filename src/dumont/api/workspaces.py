@@ -1,0 +1,149 @@
+"""Workspaces: launch, list, show and remove them."""
+
+from collections.abc import Sequence
+
+import msgspec
+from fastapi import APIRouter
+
+from dumont.api.names import find_workspace
+from dumont.api.site import Here, Site
+from dumont.client.results import Address, AtRisk, Launch, Meters, Replica, WorkspaceShown
+from dumont.control import ask
+from dumont.control.keys import public_half
+from dumont.control.observe import Heard, peer_of
+from dumont.model.instance import Instance
+from dumont.model.policy import Service
+from dumont.model.workspace import Workspace
+from dumont.wire.control import Status
+
+GATEWAY_HOST = "127.0.0.1"
+SSH_USER = "dumont"
+PATHS_MAX = 100
+
+router = APIRouter()
+
+
+@router.get("/workspaces")
+async def list_workspaces(site: Here) -> list[WorkspaceShown]:
+    """All but the deleted ones, by name."""
+    instances = await site.parts.database.instances()
+    rows = await site.parts.database.workspaces()
+    return [shown(site, row, [one for one in instances if one.workspace == row.name]) for row in rows]
+
+
+@router.post("/workspaces", status_code=201)
+async def launch(site: Here, wish: Launch) -> WorkspaceShown:
+    """Answers once it is written down; the control loop rents its machines."""
+    service = Service(run=wish.run, on_standby=wish.on_standby, on_switch=wish.on_switch)
+    row = await ask.launch(site.parts, wish.name, service, wish.return_to_gpu)
+    return shown(site, row, [])
+
+
+@router.get("/workspaces/{name}")
+async def show(site: Here, name: str) -> WorkspaceShown:
+    """As it is now."""
+    instances = await site.parts.database.instances(name)
+    return shown(site, await find_workspace(site, name), instances)
+
+
+@router.delete("/workspaces/{name}")
+async def remove(site: Here, name: str) -> WorkspaceShown:
+    """Answers once it is wanted so; its machines are let go after that."""
+    await find_workspace(site, name)
+    row = await ask.remove(site.parts, name)
+    return shown(site, row, await site.parts.database.instances(name))
+
+
+def shown(site: Site, row: Workspace, instances: Sequence[Instance]) -> WorkspaceShown:
+    """Records and what was last heard, together."""
+    replicas = [_replica(site, row, instance) for instance in instances]
+    primary = next((one for one in instances if one.id == row.primary_id), None)
+    heard = site.parts.observatory.heard_of(row.primary_id)
+    status = heard.status if heard.engine_up and heard.status and heard.status.epoch == row.epoch else None
+    acked = [one for one in replicas if one.in_ack_set and one.connected and not one.refusal]
+    return WorkspaceShown(
+        name=row.name,
+        state=row.state.value,
+        wanted=row.wanted.value,
+        epoch=row.epoch,
+        primary=row.primary_id,
+        machine=primary.machine.value if primary else "",
+        copies=(1 if status and status.ready else 0) + len(acked),
+        address=_address(row),
+        created_at=row.created_at.isoformat(),
+        promoted_at=row.promoted_at.isoformat() if row.promoted_at else None,
+        single_copy_since=row.single_copy_since.isoformat() if row.single_copy_since else None,
+        switching_to=row.switching_to,
+        at_risk=AtRisk(bytes=status.risk.bytes, seconds=status.risk.ms / 1000) if status else None,
+        head=str(status.head) if status and status.head else None,
+        root=status.root.hex() if status else None,
+        consistent=status.consistent if status else None,
+        fuzzy=_paths(status.fuzzy if status else ()),
+        uncovered=_paths(status.uncovered if status else ()),
+        stored=str(row.stored) if row.stored else None,
+        workload=status.workload if status else "",
+        halted=status.halted if status else "",
+        run=row.policy.service.run,
+        on_standby=row.policy.service.on_standby,
+        on_switch=row.policy.service.on_switch,
+        return_to_gpu=row.policy.return_to_gpu,
+        replicas=replicas,
+    )
+
+
+def _address(row: Workspace) -> Address:
+    return Address(
+        host=GATEWAY_HOST,
+        ssh_port=row.ssh_port,
+        http_port=row.http_port,
+        user=SSH_USER,
+        alias=f"{row.name}.dumont",
+        host_public_key=public_half(row.host_key),
+    )
+
+
+def _replica(site: Site, row: Workspace, instance: Instance) -> Replica:
+    now = site.parts.clock.monotonic()
+    heard = site.parts.observatory.heard_of(instance.id)
+    status = heard.status
+    leader = site.parts.observatory.heard_of(row.primary_id).status
+    peer = peer_of(leader, instance.id) if leader else None
+    return Replica(
+        id=instance.id,
+        machine=instance.machine.value,
+        state=instance.state.value,
+        role=status.role.value if status else "none",
+        provider=instance.provider,
+        provider_ref=instance.provider_ref,
+        phase=heard.phase.value,
+        price_micros_per_hour=instance.price_micros_per_hour,
+        connected=heard.engine_up,
+        heard_ms_ago=_heard_ms_ago(heard, now),
+        ready=bool(status and status.ready),
+        in_ack_set=instance.id in row.ack_set,
+        lost=instance.lost,
+        epoch=status.epoch if status else None,
+        head=str(status.head) if status and status.head else None,
+        root=status.root.hex() if status else None,
+        commits=status.commits if status else None,
+        acked=str(peer.acked) if peer and peer.acked else None,
+        refusal=peer.refusal if peer else "",
+        workload=status.workload if status else "",
+        halted=status.halted if status else "",
+        meters=_meters(status),
+    )
+
+
+def _heard_ms_ago(heard: Heard, now: float) -> int | None:
+    last = max(
+        (at for at in (heard.life_at, heard.status_at if heard.status else None) if at is not None), default=None
+    )
+    return None if last is None else max(0, round((now - last) * 1000))
+
+
+def _meters(status: Status | None) -> Meters:
+    return Meters(**msgspec.structs.asdict(status.meters)) if status else Meters()
+
+
+def _paths(paths: Sequence[bytes]) -> list[str]:
+    return [path.decode(errors="backslashreplace") for path in paths[:PATHS_MAX]]

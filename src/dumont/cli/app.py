@@ -1,0 +1,58 @@
+"""The command line's root: all verbs, and the options that every verb understands."""
+
+from typing import Annotated
+
+import typer
+
+from dumont import __version__
+from dumont.cli import branches, demo, doctor, down, drill, events, launch, ls, rm, show, ssh, ssh_config, sync, up
+from dumont.cli import version as version_verb
+from dumont.i18n import _, use
+
+app = typer.Typer(
+    name="dumont",
+    help=_("GPUs at spot prices that do not lose your work."),
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"dumont {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    lang: Annotated[str, typer.Option("--lang", help=_("Language: en or pt_BR. Default: that of LANG."))] = "",
+    version: Annotated[
+        bool, typer.Option("--version", help=_("Print the version."), callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """What stands before the verb."""
+    if lang:
+        use(lang)
+
+
+app.command("up", help=_("Start server and gateway; harmless when they run."))(up.up)
+app.command("down", help=_("Stop server and gateway; the machines go on."))(down.down)
+app.command("doctor", help=_("Check this machine, the server and the gateway."))(doctor.doctor)
+app.command("launch", help=_("Create a workspace."))(launch.launch)
+app.command("ls", help=_("List the workspaces."))(ls.ls)
+app.command("show", help=_("Show a workspace, and what a crash would lose now."))(show.show)
+app.command(
+    "ssh",
+    help=_("Log in to a workspace, or run a command there."),
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+)(ssh.ssh)
+app.command("ssh-config", help=_("Print OpenSSH configuration for workspaces."))(ssh_config.ssh_config)
+app.command("sync", help=_("Wait until everything written is on the whole ack set."))(sync.sync)
+app.command("drill", help=_("Really interrupt the primary, and print a receipt."))(drill.drill)
+app.command("branches", help=_("List, browse and copy from branches."))(branches.branches)
+app.command("events", help=_("Show a workspace's timeline."))(events.events)
+app.command("rm", help=_("Delete a workspace and let its machines go."))(rm.rm)
+app.command("demo", help=_("Kill machines under a real workload and judge the outcome."))(demo.demo)
+app.command("version", help=_("Print the version."))(version_verb.version)

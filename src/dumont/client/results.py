@@ -1,0 +1,221 @@
+"""What the server answers: the SDK's typed results, which are also the API's schema.
+
+Plain records whose field names are stable: `--json` prints them as they are. Commits are written `epoch.seq`, roots in
+hexadecimal, instants in ISO 8601 UTC. None is unknown, never zero.
+"""
+
+from dataclasses import dataclass, field
+
+Fact = str | int | float | bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Health:
+    """Whether the server is whole: its control loop runs and a gateway is connected."""
+
+    ok: bool
+    version: str
+    pid: int
+    home: str
+    hub_port: int
+    gateway: bool
+    loop_ms_ago: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One thing that `doctor` looked at. `fix` says what to do when it is not ok; `needed` whether one must."""
+
+    name: str
+    ok: bool
+    detail: str = ""
+    fix: str = ""
+    needed: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class AtRisk:
+    """What a crash of the primary would lose now: not yet acknowledged by the ack set."""
+
+    bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Meters:
+    """Readings of an instance; None is unknown. Bytes, and bytes per second."""
+
+    cpu_percent: float | None = None
+    memory_bytes: int | None = None
+    memory_bytes_max: int | None = None
+    disk_free_bytes: int | None = None
+    net_in_bytes_per_s: float | None = None
+    net_out_bytes_per_s: float | None = None
+    gpu_percent: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replica:
+    """One instance and its replica. `acked` is the newest commit it fsynced; `phase` what the provider last said."""
+
+    id: str
+    machine: str
+    state: str
+    role: str
+    provider: str
+    provider_ref: str
+    phase: str
+    price_micros_per_hour: int
+    connected: bool
+    heard_ms_ago: int | None
+    ready: bool
+    in_ack_set: bool
+    lost: bool
+    epoch: int | None = None
+    head: str | None = None
+    root: str | None = None
+    commits: int | None = None
+    acked: str | None = None
+    refusal: str = ""
+    workload: str = ""
+    halted: str = ""
+    meters: Meters = field(default_factory=Meters)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Address:
+    """The workspace's one address. Clients should know the host key under the alias, whatever the port."""
+
+    host: str
+    ssh_port: int
+    http_port: int
+    user: str
+    alias: str
+    host_public_key: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkspaceShown:
+    """Everything known of a workspace now. `copies` counts replicas that hold the head's ack set, the primary included.
+
+    `at_risk` is None while no primary reports: unknown is not zero.
+    """
+
+    name: str
+    state: str
+    wanted: str
+    epoch: int
+    primary: str
+    machine: str
+    copies: int
+    address: Address
+    created_at: str
+    promoted_at: str | None
+    single_copy_since: str | None
+    switching_to: str
+    at_risk: AtRisk | None
+    head: str | None
+    root: str | None
+    consistent: bool | None
+    fuzzy: list[str]
+    uncovered: list[str]
+    stored: str | None
+    workload: str
+    halted: str
+    run: str
+    on_standby: str
+    on_switch: str
+    return_to_gpu: bool
+    replicas: list[Replica]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launch:
+    """What to launch. Empty commands run nothing."""
+
+    name: str
+    run: str = ""
+    on_standby: str = ""
+    on_switch: str = ""
+    return_to_gpu: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Happened:
+    """One event of a workspace's timeline."""
+
+    workspace: str
+    at: str
+    kind: str
+    facts: dict[str, Fact]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SyncAnswer:
+    """A barrier's answer. `outcome` is `ok` or `unknown`; `token` is the commit, `epoch.seq`."""
+
+    outcome: str
+    token: str = ""
+    root: str = ""
+    consistent: bool = True
+    fuzzy: list[str] = field(default_factory=list)
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BranchShown:
+    """The divergent files of a fenced primary."""
+
+    name: str
+    commit: str
+    root: str
+    created_at: str
+    forked_from: str | None
+    paths: list[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BranchFile:
+    """One name in a branch's tree. `kind` is `file`, `directory`, `symlink` or `fifo`; `size` in bytes."""
+
+    path: str
+    kind: str
+    size: int
+    mode: int
+    mtime_ns: int
+    target: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Receipt:
+    """What a drill did and measured. Milliseconds run from the kill; None was not observed.
+
+    `lost` is False only when the commit of the barrier taken before is the promoted commit or an ancestor of it.
+    """
+
+    workspace: str
+    kind: str
+    at: str
+    ok: bool
+    epoch_before: int
+    epoch_after: int
+    primary_before: str
+    primary_after: str
+    barrier: str
+    barrier_root: str
+    promoted_commit: str
+    promoted_root: str
+    lost: bool
+    at_risk_bytes: int | None
+    detected_ms: int | None
+    decided_ms: int | None
+    promoted_ms: int | None
+    why: str = ""
+    verdict: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnerKeys:
+    """Public keys whose owners may log in to every workspace."""
+
+    keys: list[str]

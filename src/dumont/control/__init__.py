@@ -1,0 +1,1 @@
+"""Control: decide purely what to do about a workspace; act elsewhere."""

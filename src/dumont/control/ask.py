@@ -1,0 +1,129 @@
+"""What people ask of the control plane: each ask changes what is *wanted*, and the control loop does the rest."""
+
+import re
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from random import Random
+
+from dumont.clock import Clock
+from dumont.control.act import Acts
+from dumont.control.hub import Hub
+from dumont.control.keys import Keyring, new_private_key
+from dumont.control.observe import Observatory
+from dumont.control.shell import Shell
+from dumont.db.base import Database
+from dumont.errors import BadInput, NotPossibleHere
+from dumont.model.instance import InstanceState
+from dumont.model.policy import Policy, Service
+from dumont.model.workspace import State, Wanted, Workspace
+from dumont.store.base import Store
+
+NAME = re.compile(r"[a-z](?:[a-z0-9-]{0,30}[a-z0-9])?")
+COMMAND_CHARACTERS_MAX = 16_384
+WORKSPACE_PORTS = range(20_000, 28_000)
+"""Below the ports that Linux gives to outgoing connections, which could take a fixed one away meanwhile."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """One server process, put together."""
+
+    acts: Acts
+    hub: Hub
+    observatory: Observatory
+    shell: Shell
+    store: Store
+    keyring: Keyring
+    rng: Random
+
+    @property
+    def database(self) -> Database:
+        return self.acts.database
+
+    @property
+    def clock(self) -> Clock:
+        return self.acts.clock
+
+
+async def launch(parts: Parts, name: str, service: Service, return_to_gpu: bool) -> Workspace:
+    """Write a new workspace down; the control loop rents its machines. Raises NameTaken, BadInput."""
+    if not NAME.fullmatch(name):
+        raise BadInput(
+            f"{name!r} can't be a name: use a small letter, then small letters, digits and hyphens, 32 at most"
+        )
+    for command in (service.run, service.on_standby, service.on_switch):
+        if len(command) > COMMAND_CHARACTERS_MAX or "\0" in command:
+            raise BadInput(f"a command may have {COMMAND_CHARACTERS_MAX} characters; put it into a script")
+    taken = {port for row in await parts.database.workspaces() for port in (row.ssh_port, row.http_port)}
+    ssh_port = pick_port(WORKSPACE_PORTS, parts.rng, lambda port: port not in taken and is_free(port))
+    http_port = pick_port(WORKSPACE_PORTS, parts.rng, lambda port: port not in taken | {ssh_port} and is_free(port))
+    workspace = Workspace(
+        name=name,
+        created_at=parts.clock.now(),
+        policy=Policy(service=service, return_to_gpu=return_to_gpu),
+        ssh_port=ssh_port,
+        http_port=http_port,
+        host_key=new_private_key(),
+        owner_keys=parts.keyring.keys(),
+    )
+    await parts.database.add_workspace(workspace)
+    await parts.acts.note(name, "launched", {"ssh_port": ssh_port, "http_port": http_port})
+    parts.hub.changed.set()
+    return await parts.database.workspace(name)
+
+
+async def remove(parts: Parts, name: str) -> Workspace:
+    """Have a workspace deleted and its machines let go. Harmless twice. Raises NoSuchWorkspace."""
+    row = await parts.database.workspace(name)
+    if row.wanted is not Wanted.DELETED:
+        await parts.database.want(name, Wanted.DELETED)
+        await parts.acts.note(name, "removing", {})
+    parts.hub.changed.set()
+    return await parts.database.workspace(name)
+
+
+async def add_key(parts: Parts, line: str) -> tuple[str, ...]:
+    """Let the owner of a public key log in to every workspace, now and later. Raises BadInput."""
+    keys = parts.keyring.add(line)
+    for row in await parts.database.workspaces():
+        async with parts.acts.lock(row.name):
+            now = await parts.database.workspace(row.name)
+            if now.state is not State.DELETED and now.owner_keys != keys:
+                await parts.database.describe(replace(now, owner_keys=keys))
+    parts.hub.changed.set()
+    return keys
+
+
+async def release_everything(parts: Parts) -> int:
+    """End every machine of every provider here, and answer how many. The control loop must have stopped."""
+    ended = 0
+    for provider in parts.acts.providers.values():
+        for machine in await provider.machines():
+            await provider.release(machine.ref)
+            ended += 1
+    for instance in await parts.database.instances():
+        gone = replace(instance, state=InstanceState.GONE, gone_at=parts.clock.now())
+        await parts.database.save_instance(gone)
+        await parts.acts.note(instance.workspace, "released", {"instance": instance.id, "reason": "down"})
+    return ended
+
+
+def pick_port(ports: range, rng: Random, free: Callable[[int], bool]) -> int:
+    """A random free port of `ports`. Raises NotPossibleHere when a hundred tries found none."""
+    for _ in range(100):
+        port = rng.choice(ports)
+        if free(port):
+            return port
+    raise NotPossibleHere(f"no port between {ports.start} and {ports.stop} is free on this machine")
+
+
+def is_free(port: int, host: str = "127.0.0.1") -> bool:
+    """Whether nobody listens on that TCP port now."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True

@@ -1,0 +1,145 @@
+"""The fleet: which machines a workspace should have, one GPU and one CPU, and which are let go. Pure.
+
+Nothing is released that plays a role. What may hold files is released only while the primary is known to serve (I5),
+and a provider that errs never removes anything (I6).
+"""
+
+from datetime import datetime, timedelta
+
+from dumont.control.judge import ENDED, Case, witness_of
+from dumont.control.ownership import fence, is_primary_dead, is_refusing, may_hold_a_fork
+from dumont.control.view import Action, Fence, Notify, Release, ReleaseReason, Rent, Sighting, Voice
+from dumont.model.instance import InstanceState, Machine, Role
+
+_TIMES_MAX = 20
+
+
+def change_fleet(case: Case, now: datetime) -> list[Action]:
+    """What to fence, to let go and to rent now."""
+    actions: list[Action] = []
+    for sighting in case.view.sightings:
+        if sighting.instance.state in (InstanceState.RELEASING, InstanceState.GONE) or case.has_role(sighting):
+            continue
+        actions += _let_go_of_lost(case, sighting, now) if sighting.instance.lost else _let_go(case, sighting, now)
+    left = {action.instance_id for action in actions if isinstance(action, Release | Fence)}
+    return actions + _rent(case, now, left)
+
+
+def _let_go_of_lost(case: Case, sighting: Sighting, now: datetime) -> list[Action]:
+    """A fenced instance stays until its branch is in the store, or nothing can come of it any more."""
+    instance, timing = sighting.instance, case.timing
+    if not case.is_serving:
+        return []
+    if case.is_ended(sighting):
+        return [Release(instance.id, ReleaseReason.GONE)]
+    if instance.branch in case.view.branches:
+        return [Release(instance.id, ReleaseReason.BRANCH_SAVED)]
+    since_s = (now - case.row.promoted_at).total_seconds() if case.row.promoted_at else 0.0
+    if case.quiet_s(sighting) > timing.fence_timeout_s or since_s > timing.branch_timeout_s:
+        given_up = Notify("branch_given_up", {"instance": instance.id, "branch": instance.branch})
+        return [given_up, Release(instance.id, ReleaseReason.FENCE_TIMEOUT)]
+    return []
+
+
+def _let_go(case: Case, sighting: Sighting, now: datetime) -> list[Action]:
+    """An instance without a role: a former primary is fenced, one that is of no use is released."""
+    if _is_former_primary(case, sighting):
+        return fence(case, sighting)
+    reason = _why_useless(case, sighting, now)
+    if reason is None:
+        return []
+    if _may_have_led(case, sighting) and reason is not ReleaseReason.EXTRA:
+        return fence(case, sighting)
+    holds_nothing = case.row.primary_id == "" or (sighting.status is None and not _may_have_led(case, sighting))
+    return [Release(sighting.instance.id, reason)] if holds_nothing or case.is_serving else []
+
+
+def _is_former_primary(case: Case, sighting: Sighting) -> bool:
+    """It led at a lower epoch, or says that it holds files nobody acknowledged."""
+    status = sighting.status
+    if status is None or not case.row.primary_id:
+        return False
+    left_over = may_hold_a_fork(status) and status.epoch < case.row.epoch
+    return left_over or (status.role is Role.NONE and bool(status.halted))
+
+
+def _may_have_led(case: Case, sighting: Sighting) -> bool:
+    """It did lead; or it joined before the last promotion, and we have not heard of it since this server started."""
+    if sighting.phase in ENDED:
+        return False
+    if sighting.status is not None:
+        return may_hold_a_fork(sighting.status)
+    joined = not sighting.instance.token_hash  # spent when its agent came for the first time
+    promoted_at = case.row.promoted_at
+    return joined and promoted_at is not None and sighting.instance.created_at < promoted_at
+
+
+def _why_useless(case: Case, sighting: Sighting, now: datetime) -> ReleaseReason | None:
+    instance, timing = sighting.instance, case.timing
+    quiet_s, age_s = case.quiet_s(sighting), (now - instance.created_at).total_seconds()
+    if case.is_dead(sighting) and (case.is_ended(sighting) or quiet_s > timing.silent_replace_s):
+        return ReleaseReason.DEAD
+    if min(quiet_s, age_s) > timing.boot_timeout_s:
+        return ReleaseReason.BOOT_TIMEOUT if sighting.status is None else ReleaseReason.UNREACHABLE
+    if _goes_on_refusing(case, sighting, now):
+        return ReleaseReason.REFUSED
+    if sighting is case.standby:
+        return ReleaseReason.UNREACHABLE if _is_unreachable(case, sighting, now) else None
+    keeper = next(iter(case.of_kind(instance.machine)), sighting)
+    if keeper is not sighting and (case.has_role(keeper) or case.can_lead(keeper)):
+        return ReleaseReason.EXTRA
+    return None
+
+
+def _goes_on_refusing(case: Case, sighting: Sighting, now: datetime) -> bool:
+    """It can't keep what it is sent, and still can't some seconds after it was left out."""
+    if not case.row.primary_id:
+        return sighting.status is not None and bool(sighting.status.halted)
+    refuses = is_refusing(case, sighting, case.peer(sighting.instance.id))
+    return refuses and _single_s(case, now) > case.timing.refuse_grace_s
+
+
+def _is_unreachable(case: Case, standby: Sighting, now: datetime) -> bool:
+    """Its stream stays down although both sides are there."""
+    timing, stream, single_s = case.timing, witness_of(standby, Voice.STREAM), _single_s(case, now)
+    if not case.is_serving:
+        return False
+    if stream is not None and stream.up is not None:
+        return min(stream.silent_s, single_s) > timing.unreachable_s
+    age_s = (now - standby.instance.created_at).total_seconds()
+    return min(age_s, single_s) > timing.unreachable_s + timing.boot_timeout_s
+
+
+def _single_s(case: Case, now: datetime) -> float:
+    """For how long there has been a single copy."""
+    since = case.row.single_copy_since
+    return (now - since).total_seconds() if since else 0.0
+
+
+def _rent(case: Case, now: datetime, left: set[str]) -> list[Action]:
+    """Rent what is missing of one GPU and one CPU, the cheapest that is allowed, the later the more often it failed."""
+    row, view = case.row, case.view
+    if row.primary_id and is_primary_dead(case, now) and not case.is_restoring:
+        return []  # first somebody has to be promoted
+    if view.last_rent_failure_at is not None:
+        times = min(view.rent_failures_last_hour, _TIMES_MAX)
+        wait_s = min(case.timing.rent_backoff_s * 2.0**times, case.timing.settle_max_s)
+        if now - view.last_rent_failure_at < timedelta(seconds=wait_s):
+            return []
+    rents: list[Action] = []
+    for machine in Machine:
+        kept = [s for s in case.of_kind(machine) if s.instance.id not in left]
+        if not kept:
+            rents += _cheapest(case, machine)
+    return rents
+
+
+def _cheapest(case: Case, machine: Machine) -> list[Action]:
+    policy = case.row.policy
+    most = {
+        Machine.GPU: policy.gpu_price_micros_per_hour_max,
+        Machine.CPU: policy.cpu_price_micros_per_hour_max,
+    }[machine]
+    fit = [o for o in case.view.offers if o.machine is machine and o.price_micros_per_hour <= most]
+    best = min(fit, key=lambda offer: (offer.price_micros_per_hour, offer.id), default=None)
+    return [Rent(machine, best)] if best else []

@@ -1,0 +1,61 @@
+"""History: what happened to one workspace lately, as far as decisions depend on it. Read from its events."""
+
+from collections import deque
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+from dumont.control.view import Reason
+from dumont.model.event import Event
+
+LATELY = timedelta(hours=1)
+EVENTS_MAX = 1000
+
+PROMOTED = "promoted"
+SWITCH_BEGAN = "switch_began"
+RELEASING = "releasing"
+RENT_FAILED = "rent_failed"
+
+
+class History:
+    """Counts over the last hour, and the last time of some events."""
+
+    def __init__(self, events: Iterable[Event] = ()) -> None:
+        self._promoted: deque[tuple[datetime, str]] = deque(maxlen=EVENTS_MAX)
+        self._rents_failed: deque[datetime] = deque(maxlen=EVENTS_MAX)
+        self._switch: Event | None = None
+        for event in events:
+            self.add(event)
+
+    def add(self, event: Event) -> None:
+        """Take one event in; older than all before or not."""
+        if event.kind == PROMOTED:
+            self._promoted.append((event.at, str(event.facts.get("reason", ""))))
+        elif event.kind == SWITCH_BEGAN:
+            self._switch = event
+        elif event.kind == RENT_FAILED or (event.kind == RELEASING and event.facts.get("failure") is True):
+            self._rents_failed.append(event.at)
+
+    def promotions(self, reason: Reason, now: datetime) -> int:
+        """How many promotions of the last hour had this reason."""
+        return sum(1 for at, why in self._promoted if why == reason and now - at <= LATELY)
+
+    @property
+    def last_switchover_at(self) -> datetime | None:
+        """When a switchover last ended in a promotion."""
+        return max((at for at, why in self._promoted if why == Reason.SWITCHOVER), default=None)
+
+    def switch_began_at(self, to: str, epoch: int) -> datetime | None:
+        """When the switchover of that epoch, to that instance, began; None when nobody wrote it down."""
+        switch = self._switch
+        if switch is None or (switch.facts.get("to"), switch.facts.get("epoch")) != (to, epoch):
+            return None
+        return switch.at
+
+    def rent_failures(self, now: datetime) -> int:
+        """Rents refused, and machines that were of no use, in the last hour."""
+        return sum(1 for at in self._rents_failed if now - at <= LATELY)
+
+    @property
+    def last_rent_failure_at(self) -> datetime | None:
+        """When that last happened."""
+        return max(self._rents_failed, default=None)

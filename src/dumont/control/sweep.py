@@ -1,0 +1,98 @@
+"""The sweeper: compares what each provider lists with what we wrote down, and ends what nobody asked for (I4).
+
+A provider that errs says nothing about any machine (I6): its phases become unknown, and nothing else follows.
+"""
+
+import asyncio
+
+import structlog
+
+from dumont.clock import Clock
+from dumont.control.act import Acts
+from dumont.control.observe import Observatory
+from dumont.errors import NoSuchInstance, ProviderError
+from dumont.model.instance import Instance, InstanceState, Machine
+from dumont.provider.base import Machinery, Phase, Provider
+
+SWEEP_S = 5.0
+MISSING_MAX = 2
+"""So many lists in a row must lack a machine before the provider is asked about it by name."""
+
+log = structlog.get_logger()
+
+
+class Sweeper:
+    """One loop per provider. It also keeps the offers fresh that decisions are made on."""
+
+    def __init__(self, acts: Acts, observatory: Observatory, clock: Clock, every_s: float = SWEEP_S) -> None:
+        self._acts = acts
+        self._observatory = observatory
+        self._clock = clock
+        self._every_s = every_s
+        self._missing: dict[str, int] = {}
+
+    async def run(self, provider: Provider) -> None:
+        """Sweep for ever."""
+        while True:
+            await self.sweep(provider)
+            await self._clock.sleep(self._every_s)
+
+    async def sweep(self, provider: Provider) -> None:
+        """Once. Raises nothing that a provider does."""
+        before = [row for row in await self._acts.database.instances() if row.provider == provider.name]
+        try:
+            offers = [offer for machine in Machine for offer in await provider.offers(machine)]
+            machines = await provider.machines()
+        except ProviderError as error:
+            log.warning("a provider does not answer", provider=provider.name, why=str(error))
+            for row in before:
+                self._saw(row.id, Phase.UNKNOWN)
+            return
+        self._acts.offers[provider.name] = tuple(offers)
+        # Read after the list: an intent is written before a machine is rented, so no listed machine is newer than it.
+        for machine in machines:
+            found = await self._acts.database.instance(machine.label)
+            if found is None or found.state is InstanceState.GONE:
+                await self._end(provider, machine, found)
+            else:
+                self._missing.pop(found.id, None)
+                self._saw(found.id, machine.phase)
+        listed = {machine.label for machine in machines}
+        for row in before:
+            if row.state is InstanceState.RENTED and row.id not in listed:
+                await self._look_for(provider, row)
+
+    async def _look_for(self, provider: Provider, row: Instance) -> None:
+        """A machine is missing from the list: unknown, until the provider twice left it out and denies it by name."""
+        self._missing[row.id] = self._missing.get(row.id, 0) + 1
+        if self._missing[row.id] < MISSING_MAX:
+            return
+        try:
+            machine = await provider.machine(row.provider_ref)
+        except NoSuchInstance:
+            self._saw(row.id, Phase.GONE)
+        except ProviderError:
+            self._saw(row.id, Phase.UNKNOWN)
+        else:
+            self._saw(row.id, machine.phase)
+
+    async def _end(self, provider: Provider, machine: Machinery, row: Instance | None) -> None:
+        try:
+            await provider.release(machine.ref)
+        except ProviderError as error:
+            log.warning("an unknown machine could not be ended", machine=machine.ref, why=str(error))
+            return
+        log.warning("an unknown machine was ended", provider=provider.name, machine=machine.ref, label=machine.label)
+        if row is not None:
+            facts = {"instance": row.id, "machine": machine.ref}
+            await self._acts.note(row.workspace, "orphan_ended", facts)
+
+    def _saw(self, instance_id: str, phase: Phase) -> None:
+        self._observatory.phase(instance_id, phase)
+
+
+async def sweep_all(sweeper: Sweeper, providers: list[Provider]) -> None:
+    """All providers' loops, until cancelled."""
+    async with asyncio.TaskGroup() as loops:
+        for provider in providers:
+            loops.create_task(sweeper.run(provider))

@@ -1,0 +1,69 @@
+"""The port of the database. Every write of ownership is a compare-and-set."""
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from dumont.model.branch import Branch
+from dumont.model.event import Event
+from dumont.model.instance import Instance
+from dumont.model.workspace import Wanted, Workspace
+
+
+class Database(Protocol):
+    """Records that survive every crash. A method that returned has been committed.
+
+    Ownership (`epoch`, `primary_id`, `ack_set`, `ack_version`, `switching_to`) changes only through the three
+    compare-and-sets; each answers False, and changes nothing, when the row is no longer as the caller saw it:
+    `promote` wants a strictly higher epoch and that the row still has the epoch and ack_version of `seen`; it sets
+    ack_version 0 and promoted_at, and clears switching_to. `change_ack_set` wants both too and raises ack_version by
+    one. `begin_switch` names the target of a switchover; False when one is named already.
+    """
+
+    async def add_workspace(self, workspace: Workspace) -> None:
+        """Raises NameTaken. The name of a deleted workspace is free again, but its epochs go on where they were."""
+
+    async def workspace(self, name: str) -> Workspace:
+        """Also a deleted one. Raises NoSuchWorkspace."""
+
+    async def workspaces(self) -> list[Workspace]:
+        """All but the deleted ones, by name."""
+
+    async def want(self, name: str, wanted: Wanted) -> None: ...
+
+    async def describe(self, workspace: Workspace) -> None:
+        """Save what is not ownership: state, single_copy_since, stored, policy, ports and keys."""
+
+    async def promote(self, seen: Workspace, *, primary_id: str, epoch: int, ack_set: Iterable[str]) -> bool: ...
+
+    async def change_ack_set(self, seen: Workspace, ack_set: Iterable[str]) -> bool: ...
+
+    async def begin_switch(self, seen: Workspace, to: str) -> bool: ...
+
+    async def add_instance(self, instance: Instance) -> None:
+        """The intent to rent: written before the provider is asked. Raises NameTaken for an id that is written down."""
+
+    async def save_instance(self, instance: Instance) -> None:
+        """Save a known instance (an unknown one is left out). A stale writer turns nothing back: `state` only goes on,
+        `lost`, `branch` and `gone_at` stay once set, and a token that was spent stays spent."""
+
+    async def instance(self, instance_id: str) -> Instance | None: ...
+
+    async def instances(self, workspace: str | None = None, *, gone: bool = False) -> list[Instance]:
+        """Instances of one or all workspaces, oldest first; with `gone` also those confirmed gone."""
+
+    async def spend_token(self, instance_id: str, token_hash: str) -> bool:
+        """True once for the right token: clears it."""
+
+    async def add_event(self, event: Event) -> None: ...
+
+    async def events(self, workspace: str, limit: int = 200) -> list[Event]:
+        """The newest `limit` events, oldest first."""
+
+    async def add_branch(self, branch: Branch) -> None:
+        """Harmless when it is already there."""
+
+    async def branches(self, workspace: str) -> list[Branch]:
+        """Oldest first."""
+
+    async def close(self) -> None:
+        """Give everything back that is held open; nothing may be asked afterwards."""

@@ -1,0 +1,144 @@
+"""The database in memory: the same promises as on SQL for as long as the process lives. For tests and simulations."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from dumont.clock import Clock, SystemClock
+from dumont.errors import NameTaken, NoSuchWorkspace
+from dumont.model.branch import Branch
+from dumont.model.event import Event
+from dumont.model.instance import Instance, InstanceState
+from dumont.model.workspace import State, Wanted, Workspace
+
+_ORDER = list(InstanceState)
+
+
+class MemoryDatabase:
+    """The driver of `Database` in memory. No method waits for anything, so each is one step of the event loop."""
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        self._clock = clock or SystemClock()
+        self._workspaces: dict[str, Workspace] = {}
+        self._instances: dict[str, Instance] = {}
+        self._spent: dict[str, str] = {}
+        self._events: dict[str, list[Event]] = {}
+        self._branches: dict[str, dict[str, Branch]] = {}
+
+    async def close(self) -> None:
+        """Nothing to give back."""
+
+    async def add_workspace(self, workspace: Workspace) -> None:
+        before = self._workspaces.get(workspace.name)
+        if before is not None and before.state is not State.DELETED:
+            raise NameTaken(f"a workspace named {workspace.name} exists; pick another name")
+        epoch = max(before.epoch if before else 0, workspace.epoch)
+        self._workspaces[workspace.name] = replace(workspace, epoch=epoch)
+
+    async def workspace(self, name: str) -> Workspace:
+        if name not in self._workspaces:
+            raise NoSuchWorkspace(f"there is no workspace named {name}; `dumont ls` lists them")
+        return self._workspaces[name]
+
+    async def workspaces(self) -> list[Workspace]:
+        return [row for _, row in sorted(self._workspaces.items()) if row.state is not State.DELETED]
+
+    async def want(self, name: str, wanted: Wanted) -> None:
+        self._workspaces[name] = replace(await self.workspace(name), wanted=wanted)
+
+    async def describe(self, workspace: Workspace) -> None:
+        self._workspaces[workspace.name] = replace(
+            await self.workspace(workspace.name),
+            policy=workspace.policy,
+            state=workspace.state,
+            single_copy_since=workspace.single_copy_since,
+            stored=workspace.stored,
+            ssh_port=workspace.ssh_port,
+            http_port=workspace.http_port,
+            host_key=workspace.host_key,
+            owner_keys=workspace.owner_keys,
+        )
+
+    async def promote(self, seen: Workspace, *, primary_id: str, epoch: int, ack_set: Iterable[str]) -> bool:
+        row = self._as_seen(seen)
+        if row is None or epoch <= row.epoch:
+            return False
+        self._workspaces[row.name] = replace(
+            row,
+            primary_id=primary_id,
+            epoch=epoch,
+            ack_set=frozenset(ack_set),
+            ack_version=0,
+            switching_to="",
+            promoted_at=self._clock.now(),
+        )
+        return True
+
+    async def change_ack_set(self, seen: Workspace, ack_set: Iterable[str]) -> bool:
+        row = self._as_seen(seen)
+        if row is None:
+            return False
+        self._workspaces[row.name] = replace(row, ack_set=frozenset(ack_set), ack_version=row.ack_version + 1)
+        return True
+
+    async def begin_switch(self, seen: Workspace, to: str) -> bool:
+        row = self._as_seen(seen)
+        if row is None or row.switching_to:
+            return False
+        self._workspaces[row.name] = replace(row, switching_to=to)
+        return True
+
+    async def add_instance(self, instance: Instance) -> None:
+        if instance.id in self._instances:
+            raise NameTaken(f"an instance {instance.id} is written down already")
+        self._instances[instance.id] = instance
+
+    async def save_instance(self, instance: Instance) -> None:
+        before = self._instances.get(instance.id)
+        if before is None:
+            return
+        self._instances[instance.id] = replace(
+            instance,
+            state=max(before.state, instance.state, key=_ORDER.index),
+            gone_at=before.gone_at or instance.gone_at,
+            lost=before.lost or instance.lost,
+            branch=instance.branch or before.branch,
+            token_hash="" if instance.token_hash == self._spent.get(instance.id) else instance.token_hash,
+        )
+
+    async def instance(self, instance_id: str) -> Instance | None:
+        return self._instances.get(instance_id)
+
+    async def instances(self, workspace: str | None = None, *, gone: bool = False) -> list[Instance]:
+        found = [
+            row
+            for row in self._instances.values()
+            if workspace in (None, row.workspace) and (gone or row.state is not InstanceState.GONE)
+        ]
+        return sorted(found, key=lambda row: (row.created_at, row.id))
+
+    async def spend_token(self, instance_id: str, token_hash: str) -> bool:
+        row = self._instances.get(instance_id)
+        if not token_hash or row is None or row.token_hash != token_hash:
+            return False
+        self._spent[instance_id] = token_hash
+        self._instances[instance_id] = replace(row, token_hash="")
+        return True
+
+    async def add_event(self, event: Event) -> None:
+        self._events.setdefault(event.workspace, []).append(replace(event, facts=dict(event.facts)))
+
+    async def events(self, workspace: str, limit: int = 200) -> list[Event]:
+        return self._events.get(workspace, [])[-limit:] if limit > 0 else []
+
+    async def add_branch(self, branch: Branch) -> None:
+        self._branches.setdefault(branch.workspace, {}).setdefault(branch.name, branch)
+
+    async def branches(self, workspace: str) -> list[Branch]:
+        return sorted(self._branches.get(workspace, {}).values(), key=lambda branch: (branch.created_at, branch.name))
+
+    def _as_seen(self, seen: Workspace) -> Workspace | None:
+        """The row, if it still has the epoch and the version of the ack set that the caller saw."""
+        row = self._workspaces.get(seen.name)
+        if row is None or (row.epoch, row.ack_version) != (seen.epoch, seen.ack_version):
+            return None
+        return row

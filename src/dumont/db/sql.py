@@ -1,0 +1,238 @@
+"""The database on SQLite or PostgreSQL. Each compare-and-set is one UPDATE whose row count tells who won."""
+
+from collections.abc import Iterable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from dumont.clock import Clock, SystemClock
+from dumont.db import tables
+from dumont.errors import NameTaken, NoSuchWorkspace, NotPossibleHere
+from dumont.model.branch import Branch
+from dumont.model.event import Event
+from dumont.model.instance import Instance, InstanceState
+from dumont.model.workspace import State, Wanted, Workspace
+
+BUSY_TIMEOUT_S = 15
+"""How long a writer of SQLite waits for another process's transaction."""
+_MIGRATIONS = Path(__file__).parent / "migrations"
+_MIGRATING = 0x64756D6F
+"""The key of PostgreSQL's advisory lock that lets one process at a time migrate."""
+_ORDER = {state.value: place for place, state in enumerate(InstanceState)}
+
+
+async def open_database(url: str, clock: Clock | None = None) -> "SqlDatabase":
+    """Open and, if need be, bring up to date the database at `url`: `sqlite:///path`, `postgresql://…`, or a path.
+
+    Raises NotPossibleHere when it can't be reached, or when a newer Dumont has written it.
+    """
+    address = _address(url)
+    engine = _engine(address)
+    async with AsyncExitStack() as undo:
+        undo.push_async_callback(engine.dispose)
+        try:
+            async with engine.begin() as connection:
+                await connection.run_sync(_migrate)
+        except (OSError, OperationalError) as error:
+            shown = address.render_as_string(hide_password=True)
+            raise NotPossibleHere(
+                f"the database {shown} can't be opened, so nobody can be promoted: {error}"
+            ) from error
+        undo.pop_all()
+    return SqlDatabase(engine, clock or SystemClock())
+
+
+class SqlDatabase:
+    """The driver of `Database` on SQL. See there for what it promises."""
+
+    def __init__(self, engine: AsyncEngine, clock: Clock) -> None:
+        self._engine = engine
+        self._clock = clock
+
+    async def close(self) -> None:
+        """Give all connections back."""
+        await self._engine.dispose()
+
+    async def add_workspace(self, workspace: Workspace) -> None:
+        row = tables.row_of_workspace(workspace)
+        try:
+            await self._write(sa.insert(tables.workspaces).values(row))
+        except IntegrityError as error:
+            # The name of a deleted workspace is free again, but its epochs go on: nobody may lead at an old one twice.
+            epoch = sa.case((_WORKSPACE.epoch > workspace.epoch, _WORKSPACE.epoch), else_=workspace.epoch)
+            freed = sa.update(tables.workspaces).where(
+                _WORKSPACE.name == workspace.name, _WORKSPACE.state == State.DELETED.value
+            )
+            if not await self._write(freed.values({**row, "epoch": epoch})):
+                raise NameTaken(f"a workspace named {workspace.name} exists; pick another name") from error
+
+    async def workspace(self, name: str) -> Workspace:
+        rows = await self._read(sa.select(tables.workspaces).where(_WORKSPACE.name == name))
+        if not rows:
+            raise NoSuchWorkspace(f"there is no workspace named {name}; `dumont ls` lists them")
+        return tables.workspace_of(rows[0])
+
+    async def workspaces(self) -> list[Workspace]:
+        query = sa.select(tables.workspaces).where(_WORKSPACE.state != State.DELETED.value)
+        return sorted(map(tables.workspace_of, await self._read(query)), key=lambda workspace: workspace.name)
+
+    async def want(self, name: str, wanted: Wanted) -> None:
+        await self._change(name, {"wanted": wanted.value})
+
+    async def describe(self, workspace: Workspace) -> None:
+        await self._change(workspace.name, tables.description_of(workspace))
+
+    async def promote(self, seen: Workspace, *, primary_id: str, epoch: int, ack_set: Iterable[str]) -> bool:
+        ownership = {
+            "primary_id": primary_id,
+            "epoch": epoch,
+            "ack_set": tables.ack_set_text(frozenset(ack_set)),
+            "ack_version": 0,
+            "switching_to": "",
+            "promoted_at": self._clock.now(),
+        }
+        return await self._write(_as_seen(seen).where(_WORKSPACE.epoch < epoch).values(ownership)) == 1
+
+    async def change_ack_set(self, seen: Workspace, ack_set: Iterable[str]) -> bool:
+        ownership = {"ack_set": tables.ack_set_text(frozenset(ack_set)), "ack_version": seen.ack_version + 1}
+        return await self._write(_as_seen(seen).values(ownership)) == 1
+
+    async def begin_switch(self, seen: Workspace, to: str) -> bool:
+        unbegun = _as_seen(seen).where(_WORKSPACE.switching_to == "")
+        return await self._write(unbegun.values(switching_to=to)) == 1
+
+    async def add_instance(self, instance: Instance) -> None:
+        try:
+            await self._write(sa.insert(tables.instances).values(tables.row_of_instance(instance)))
+        except IntegrityError as error:
+            raise NameTaken(f"an instance {instance.id} is written down already") from error
+
+    async def save_instance(self, instance: Instance) -> None:
+        row = tables.row_of_instance(instance)
+        place = sa.case(_ORDER, value=_INSTANCE.state)
+        further = place > _ORDER[instance.state.value]
+        row["state"] = sa.case((further, _INSTANCE.state), else_=instance.state.value)
+        row["gone_at"] = sa.func.coalesce(_INSTANCE.gone_at, sa.bindparam("ended", instance.gone_at, tables.Utc))
+        row["lost"] = sa.or_(_INSTANCE.lost, sa.literal(instance.lost))
+        row["branch"] = sa.case((sa.literal(instance.branch) == "", _INSTANCE.branch), else_=instance.branch)
+        spent = _INSTANCE.token_spent == instance.token_hash
+        row["token_hash"] = sa.case((spent, ""), else_=instance.token_hash)
+        await self._write(sa.update(tables.instances).where(_INSTANCE.id == instance.id).values(row))
+
+    async def instance(self, instance_id: str) -> Instance | None:
+        rows = await self._read(sa.select(tables.instances).where(_INSTANCE.id == instance_id))
+        return tables.instance_of(rows[0]) if rows else None
+
+    async def instances(self, workspace: str | None = None, *, gone: bool = False) -> list[Instance]:
+        query = sa.select(tables.instances).order_by(_INSTANCE.created_at, _INSTANCE.id)
+        if workspace is not None:
+            query = query.where(_INSTANCE.workspace == workspace)
+        if not gone:
+            query = query.where(_INSTANCE.state != InstanceState.GONE.value)
+        return [tables.instance_of(row) for row in await self._read(query)]
+
+    async def spend_token(self, instance_id: str, token_hash: str) -> bool:
+        held = sa.update(tables.instances).where(_INSTANCE.id == instance_id, _INSTANCE.token_hash == token_hash)
+        return bool(token_hash) and await self._write(held.values(token_hash="", token_spent=token_hash)) == 1
+
+    async def add_event(self, event: Event) -> None:
+        await self._write(sa.insert(tables.events).values(tables.row_of_event(event)))
+
+    async def events(self, workspace: str, limit: int = 200) -> list[Event]:
+        query = sa.select(tables.events).where(tables.events.c.workspace == workspace)
+        newest = await self._read(query.order_by(tables.events.c.id.desc()).limit(limit))
+        return [tables.event_of(row) for row in reversed(newest)]
+
+    async def add_branch(self, branch: Branch) -> None:
+        try:
+            await self._write(sa.insert(tables.branches).values(tables.row_of_branch(branch)))
+        except IntegrityError:
+            return  # it is there already
+
+    async def branches(self, workspace: str) -> list[Branch]:
+        query = sa.select(tables.branches).where(tables.branches.c.workspace == workspace)
+        ordered = query.order_by(tables.branches.c.created_at, tables.branches.c.name)
+        return [tables.branch_of(row) for row in await self._read(ordered)]
+
+    async def _change(self, name: str, values: dict[str, Any]) -> None:
+        if not await self._write(sa.update(tables.workspaces).where(_WORKSPACE.name == name).values(values)):
+            raise NoSuchWorkspace(f"there is no workspace named {name}; `dumont ls` lists them")
+
+    async def _write(self, statement: sa.Insert | sa.Update) -> int:
+        """Carry one statement out in a transaction of its own: how many rows it changed."""
+        async with self._engine.begin() as connection:
+            return (await connection.execute(statement)).rowcount
+
+    async def _read(self, query: sa.Select[Any]) -> list[dict[str, Any]]:
+        async with self._engine.connect() as connection:
+            return [dict(row._mapping) for row in await connection.execute(query)]
+
+
+_WORKSPACE = tables.workspaces.c
+_INSTANCE = tables.instances.c
+
+
+def _as_seen(seen: Workspace) -> sa.Update:
+    """An update of ownership that touches nothing unless the row is still as the caller saw it."""
+    return sa.update(tables.workspaces).where(
+        _WORKSPACE.name == seen.name, _WORKSPACE.epoch == seen.epoch, _WORKSPACE.ack_version == seen.ack_version
+    )
+
+
+def _address(url: str) -> URL:
+    """`url` with the asynchronous driver that we use for it."""
+    address = make_url(url if "://" in url else f"sqlite:///{url}")
+    driver = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}.get(address.get_backend_name())
+    if driver is None:
+        raise NotPossibleHere(f"{address.get_backend_name()} is not a database Dumont knows; use SQLite or PostgreSQL")
+    return address.set(drivername=driver)
+
+
+def _engine(address: URL) -> AsyncEngine:
+    if address.get_backend_name() == "sqlite":
+        return _sqlite(address)
+    try:
+        return create_async_engine(address)
+    except ModuleNotFoundError as error:
+        raise NotPossibleHere("PostgreSQL needs its driver: pip install 'dumont[postgres]'") from error
+
+
+def _sqlite(address: URL) -> AsyncEngine:
+    """An engine whose commits survive a power cut, and whose readers don't wait for its writer."""
+    engine = create_async_engine(address, connect_args={"timeout": BUSY_TIMEOUT_S})
+
+    @sa.event.listens_for(engine.sync_engine, "connect")
+    def prepare(connection: Any, _record: object) -> None:
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000}")
+        cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.execute("PRAGMA synchronous = FULL")
+        cursor.close()
+
+    return engine
+
+
+def _migrate(connection: sa.Connection) -> None:
+    """Bring the tables up to date, one process at a time. Raises NotPossibleHere for tables newer than this code."""
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    else:
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MIGRATING})")
+    config = Config(attributes={"connection": connection})
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    found = MigrationContext.configure(connection).get_current_revision()
+    if found is not None and found not in known:
+        raise NotPossibleHere(
+            f"the database was written by a newer Dumont (its tables are at {found}); install that version, or newer"
+        )
+    command.upgrade(config, "head")

@@ -1,0 +1,1 @@
+"""The demo: a real workload in a workspace whose instances are killed and cut off, judged from outside."""

@@ -1,0 +1,292 @@
+"""The composition root: the command line's entry point, and the server put together from its drivers.
+
+The only place that chooses drivers, and the only one where imports stand inside functions: `dumont ls` should not wait
+for a database to be imported.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import random
+import secrets
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from dumont.api.site import Site
+    from dumont.client.home import Home
+    from dumont.client.results import Check
+    from dumont.control.act import Acts, Landing
+    from dumont.control.ask import Parts
+    from dumont.control.hub import Hub
+    from dumont.provider.local import LocalProvider
+    from dumont.wire.identity import Authority
+
+LOOPBACK = "127.0.0.1"
+SERVER_PORTS = range(28_000, 30_000)
+
+
+def main() -> None:
+    """`dumont …`, or `python -m dumont.main server HOME` for the process that `dumont up` starts."""
+    arguments = sys.argv[1:]
+    if arguments[:1] == ["server"] and len(arguments) == 2:
+        asyncio.run(serve(Path(arguments[1])))
+        return
+    from dumont.i18n import use, wished
+
+    use(wished(os.environ, _option(arguments, "--lang")))  # before the verbs: their help texts are read when imported
+    from dumont.cli.app import app
+
+    app()
+
+
+async def open_local(home: Path) -> "LocalProvider":
+    """The provider that rents this machine out, held apart as far as it allows."""
+    from dumont.provider.capabilities import best_mode
+    from dumont.provider.local import LocalProvider
+
+    return await LocalProvider.open(home, await best_mode(home))
+
+
+async def serve(path: Path, open_provider: "Callable[[Path], Awaitable[LocalProvider]]" = open_local) -> None:
+    """Put one server process together and keep it running, until SIGTERM or the API's stop."""
+    from dumont.cli.process import gateway_of
+    from dumont.client.home import Home
+    from dumont.errors import NotPossibleHere
+
+    home = Home(path.absolute())
+    home.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    home.run.mkdir(mode=0o700, exist_ok=True)
+    _log_to_stderr()
+    signalled = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, signalled.set)
+    with (home.run / "server.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise NotPossibleHere(f"another server runs in {home.path}; `dumont down` stops it") from error
+        _write(home.run / "server.pid", str(os.getpid()))
+        ports = _ports(home)
+        authority = _authority(home, ports["hub"])  # the gateway waits for it; the imports below take longer
+        from dumont.api.app import create_app
+
+        async with _site(home, _landing(home, ports["hub"], authority), authority, open_provider) as site:
+            await _answer(create_app(site, _token(home)), home, ports, [signalled, site.stop])
+        if site.stop.is_set():
+            await asyncio.to_thread(gateway_of(home).end)
+        home.server.unlink(missing_ok=True)  # last: it is what whoever stopped us waits for
+
+
+@contextlib.asynccontextmanager
+async def _site(
+    home: "Home",
+    landing: "Landing",
+    authority: "Authority",
+    open_provider: "Callable[[Path], Awaitable[LocalProvider]]",
+) -> "AsyncIterator[Site]":
+    """Every part of a server, running. Here the drivers are chosen."""
+    from dumont.api.site import Site
+    from dumont.clock import SystemClock
+    from dumont.control.act import Acts
+    from dumont.control.ask import Parts
+    from dumont.control.hub import Hub
+    from dumont.control.keys import Keyring
+    from dumont.control.observe import Observatory
+    from dumont.control.shell import Shell
+    from dumont.db.sql import open_database
+    from dumont.store.directory import DirectoryStore
+
+    clock = SystemClock()
+    keyring = Keyring(home.keys)
+    keyring.prepare()
+    home.store.mkdir(mode=0o700, exist_ok=True)
+    store = DirectoryStore(home.store)
+    home.database.touch(mode=0o600)
+    database = await open_database(f"sqlite:///{home.database}")
+    provider = await open_provider(home.path)
+    acts = Acts(database, {provider.name: provider}, landing, clock, random.SystemRandom())
+    observatory = Observatory(clock)
+    hub = Hub(database, observatory, authority, store, clock)
+    shell = Shell(acts, hub, observatory, clock)
+    parts = Parts(acts, hub, observatory, shell, store, keyring, random.SystemRandom())
+    loops: list[asyncio.Task[None]] = []
+
+    async def release() -> int:
+        await _stop(loops, acts)
+        return await _release(parts, provider)
+
+    async def examine() -> "list[Check]":
+        return await _examine(home)
+
+    site = Site(parts, home.path, landing.server_port, examine, release)
+    listener = await _listen(home, hub, provider, landing.server_port)
+    loops += _loops(parts, provider)
+    try:
+        yield site
+    finally:
+        await _stop(loops, acts)
+        listener.close()
+        hub.close()
+        await database.close()
+
+
+def _loops(parts: "Parts", provider: "LocalProvider") -> "list[asyncio.Task[None]]":
+    from dumont.control.sweep import Sweeper
+
+    sweeper = Sweeper(parts.acts, parts.observatory, parts.clock)
+    return [asyncio.create_task(parts.shell.run()), asyncio.create_task(sweeper.run(provider))]
+
+
+async def _stop(loops: "list[asyncio.Task[None]]", acts: "Acts") -> None:
+    for loop in loops:
+        loop.cancel()
+    await asyncio.gather(*loops, return_exceptions=True)
+    await acts.close()
+
+
+async def _release(parts: "Parts", provider: "LocalProvider") -> int:
+    from dumont.control.ask import release_everything
+
+    released = await release_everything(parts)
+    await provider.dismantle()
+    return released
+
+
+async def _listen(home: "Home", hub: "Hub", provider: "LocalProvider", port: int) -> asyncio.Server:
+    from dumont.control.listen import listen
+    from dumont.wire.identity import SERVER, ClientCertificate, server_context
+
+    own = home.authority / "server"
+    tls = server_context(own / f"{SERVER}.crt", own / f"{SERVER}.key", own / "ca.crt", ClientCertificate.OPTIONAL)
+    return await listen(hub, sorted({LOOPBACK, provider.server_host}), port, tls)
+
+
+async def _answer(app: "FastAPI", home: "Home", ports: dict[str, int], ends: list[asyncio.Event]) -> None:
+    """Serve the API, and say where, until one of `ends` is set."""
+    import uvicorn
+
+    from dumont import __version__
+
+    config = uvicorn.Config(
+        app, LOOPBACK, ports["api"], lifespan="off", log_config=None, access_log=False, timeout_graceful_shutdown=2
+    )
+    api = uvicorn.Server(config)
+    serving = asyncio.create_task(api.serve())
+    while not (api.started or serving.done()):
+        await asyncio.sleep(0.005)
+    told = {"pid": os.getpid(), "api_port": ports["api"], "hub_port": ports["hub"], "version": __version__}
+    _write(home.server, json.dumps(told) + "\n")
+    waits = [asyncio.create_task(end.wait()) for end in ends]
+    await asyncio.wait([serving, *waits], return_when=asyncio.FIRST_COMPLETED)
+    api.should_exit = True
+    for wait in waits:
+        wait.cancel()
+    await serving
+
+
+async def _examine(home: "Home") -> "list[Check]":
+    """What the local provider finds of this machine. Only Python and room on the disk are needed by all means."""
+    from dumont.client.results import Check
+    from dumont.provider.capabilities import examine
+
+    return [
+        Check(name=one.name, ok=one.ok, detail=one.detail, fix=one.remedy, needed=one.name in ("python", "ssh", "disk"))
+        for one in await examine(home.path)
+    ]
+
+
+# --- what a home holds before a server can start; each is made once
+
+
+def _authority(home: "Home", hub_port: int) -> "Authority":
+    """Our certificate authority, and the identities of server and gateway."""
+    from dumont.wire.identity import GATEWAY, SERVER, Authority
+
+    fresh = not (home.authority / "ca.key").exists()
+    authority = Authority.create(home.authority) if fresh else Authority.load(home.authority)
+    authority.write_process(home.authority / "server", SERVER)
+    authority.write_process(home.gateway, GATEWAY)
+    settings = {"server_host": LOOPBACK, "server_port": hub_port, "listen_host": LOOPBACK}
+    _write(home.gateway / "gateway.json", json.dumps(settings) + "\n")  # last: `dumont up` waits for it
+    return authority
+
+
+def _landing(home: "Home", hub_port: int, authority: "Authority") -> "Landing":
+    """Tokens follow from a secret and the instance's id, so that a repeated rent brings the same one."""
+    import hmac
+
+    from dumont.control.act import Landing
+
+    secret_file = home.authority / "token.secret"
+    if not secret_file.exists():
+        _write(secret_file, secrets.token_hex(32))
+    secret = secret_file.read_bytes()
+
+    def token_for(instance_id: str) -> str:
+        return hmac.new(secret, instance_id.encode(), "sha256").hexdigest()
+
+    return Landing(server_port=hub_port, ca_pem=authority.certificate_pem, token_for=token_for)
+
+
+def _ports(home: "Home") -> dict[str, int]:
+    """The ports of API and hub, the same at each start: instances keep on dialling."""
+    from dumont.control.ask import is_free, pick_port
+
+    if not home.ports.exists():
+        rng = random.SystemRandom()
+        api = pick_port(SERVER_PORTS, rng, is_free)
+        hub = pick_port(SERVER_PORTS, rng, lambda port: port != api and is_free(port))
+        _write(home.ports, json.dumps({"api": api, "hub": hub}) + "\n")
+    ports: dict[str, int] = json.loads(home.ports.read_text())
+    return ports
+
+
+def _token(home: "Home") -> str:
+    if not home.token.exists():
+        _write(home.token, secrets.token_urlsafe(32) + "\n")
+    return home.token.read_text().strip()
+
+
+def _write(path: Path, text: str) -> None:
+    """Whole or not at all, and never for anybody else to read."""
+    from dumont.wire.identity import write_private
+
+    write_private(path, text)
+
+
+def _log_to_stderr() -> None:
+    import structlog
+
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.KeyValueRenderer(key_order=["timestamp", "level", "event"]),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+def _option(arguments: list[str], name: str) -> str:
+    """The value of an option that stands before or after the verb; "" when it is missing."""
+    for at, word in enumerate(arguments):
+        if word == "--":
+            break
+        if word == name:
+            return arguments[at + 1] if at + 1 < len(arguments) else ""
+        if word.startswith(f"{name}="):
+            return word.partition("=")[2]
+    return ""
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Whoever rents machines out."""

@@ -1,0 +1,1 @@
+"""Trees, chunks and commits: saving, restoring and applying them."""

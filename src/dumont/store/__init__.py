@@ -1,0 +1,1 @@
+"""Object storage: the history of a workspace."""

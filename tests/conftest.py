@@ -1,0 +1,50 @@
+"""What all tests share: skipped tests are named, and fail the run where nothing may be skipped."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+NO_SKIPS = "DUMONT_NO_SKIPS"
+_skipped: dict[str, str] = {}
+
+
+@pytest.fixture
+def short_dir() -> Iterator[Path]:
+    """A directory with a short path: Unix sockets allow about 100 bytes, and `tmp_path` may use them all up."""
+    path = Path(tempfile.mkdtemp(prefix="dt-"))
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.skipped and not hasattr(report, "wasxfail"):
+        _skipped[report.nodeid] = _reason(report)
+
+
+def pytest_collectreport(report: pytest.CollectReport) -> None:
+    if report.skipped:
+        _skipped[report.nodeid] = _reason(report)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if _skipped and os.environ.get(NO_SKIPS) == "1" and session.exitstatus == 0:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if not _skipped:
+        return
+    forbidden = os.environ.get(NO_SKIPS) == "1"
+    terminalreporter.section("skipped, and nothing may be here" if forbidden else "skipped for want of something")
+    for name, reason in sorted(_skipped.items()):
+        terminalreporter.line(f"{name}: {reason}")
+
+
+def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
+    """A skip's report holds (path, line, reason)."""
+    return str(report.longrepr[2]) if isinstance(report.longrepr, tuple) else str(report.longrepr)

@@ -1,0 +1,126 @@
+"""The command line as people and programs use it, against a real server with pretended agents."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.stage import Stage
+
+
+@pytest.fixture(scope="module")
+def stage() -> Iterator[Stage]:
+    stage = Stage(Path(tempfile.mkdtemp(prefix="dt-")))
+    try:
+        stage.start()
+        stage.dumont("up")
+        stage.dumont("launch", "train", "--run", "python train.py")
+        stage.until("train")
+        yield stage
+    finally:
+        stage.stop()
+        shutil.rmtree(stage.path, ignore_errors=True)
+
+
+def test_up_is_idempotent(stage: Stage) -> None:
+    """People type it again when in doubt."""
+    first, second = stage.json("up"), stage.json("up")
+    assert first["ok"]
+    assert first["pid"] == second["pid"]
+
+
+def test_show_tells_what_a_crash_would_lose(stage: Stage) -> None:
+    """The gauge is the promise, made visible."""
+    shown = stage.json("show", "train")
+    assert shown["at_risk"] == {"bytes": 10, "seconds": 0.02}
+    assert (shown["copies"], shown["consistent"], shown["epoch"]) == (2, True, 1)
+    assert {replica["role"] for replica in shown["replicas"]} == {"primary", "standby"}
+    text = stage.dumont("show", "train")
+    assert "10 B" in text
+    assert "consistent" in text
+
+
+def test_sync_prints_the_barriers_token(stage: Stage) -> None:
+    """A script compares it with a later commit; it must be the same word everywhere."""
+    answer = stage.json("sync", "train")
+    assert answer["outcome"] == "ok"
+    assert answer["token"].startswith("1.")
+    assert len(answer["root"]) == 64
+
+
+def test_ssh_config_is_what_openssh_takes(stage: Stage) -> None:
+    """scp, sftp and rsync live on it: our key, our known_hosts, no question asked."""
+    config = stage.dumont("ssh-config", "train")
+    options = dict(line.split(None, 1) for line in config.splitlines())
+    assert options["Host"] == "train.dumont"
+    assert options["StrictHostKeyChecking"] == "yes"
+    known = Path(options["UserKnownHostsFile"]).read_text()
+    assert known.startswith("train.dumont ssh-ed25519 ")
+    assert Path(options["IdentityFile"]).stat().st_mode & 0o077 == 0
+
+
+def test_ssh_config_is_known_while_the_server_is_away(stage: Stage) -> None:
+    """The gateway goes on without the server, so must the way to it."""
+    config = stage.dumont("ssh-config", "train")
+    stage.kill()
+    try:
+        assert stage.dumont("ssh-config", "train") == config
+    finally:
+        stage.start()
+        stage.dumont("up")
+
+
+def test_events_tell_the_story_in_order(stage: Stage) -> None:
+    """A timeline one can't read back is no evidence."""
+    kinds = [event["kind"] for event in stage.json("events", "train")]
+    told = [kind for kind in kinds if kind in ("launched", "promoted", "first", "ack_set")]
+    assert told == ["launched", "promoted", "first", "ack_set"]
+
+
+def test_a_wrong_name_gets_a_suggestion_in_the_readers_language(stage: Stage) -> None:
+    """Half of all errors are typing errors."""
+    done = stage.ask("show", "trian")
+    assert done.returncode == 1
+    assert "Did you mean train?" in done.stderr
+    done = stage.ask("show", "trian", language="pt_BR.UTF-8")
+    assert "Você quis dizer train?" in done.stderr
+    assert "Endereço" in stage.dumont("--lang", "pt_BR", "show", "train")
+
+
+def test_json_errors_are_json(stage: Stage) -> None:
+    """Programs read the standard output."""
+    answer = stage.json("show", "trian", status=1)
+    assert answer["error"]["type"] == "urn:dumont:problem:no-such-workspace"
+    assert answer["error"]["advice"]
+
+
+def test_a_missing_server_says_how_to_start_it(short_dir: Path) -> None:
+    """It is the first thing that goes wrong for everybody."""
+    done = Stage(short_dir).ask("ls")
+    assert done.returncode == 1
+    assert "start it with `dumont up`" in done.stderr
+
+
+def test_doctor_names_what_is_missing(stage: Stage) -> None:
+    """And ends with 0 only where Dumont can work."""
+    checks = {check["name"]: check for check in stage.json("doctor")}
+    assert checks["server"]["ok"]
+    assert checks["gateway"]["ok"]
+    assert "jail" in checks
+
+
+def test_branches_are_none_at_first(stage: Stage) -> None:
+    """A branch exists only where a fenced machine had files of its own."""
+    assert stage.json("branches", "train") == []
+    done = stage.ask("branches", "train", "--ls", "nothing")
+    assert "has no branch nothing" in done.stderr
+
+
+def test_rm_asks_first_and_then_lets_everything_go(stage: Stage) -> None:
+    """Nothing is deleted by a slip of the finger."""
+    stage.dumont("launch", "gone", "--no-return")
+    assert stage.ask("rm", "gone").returncode == 1
+    assert stage.json("rm", "gone", "--yes") == {"name": "gone", "gone": True}
+    assert [shown["name"] for shown in stage.json("ls")] == ["train"]
