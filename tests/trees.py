@@ -105,7 +105,8 @@ def _remove(a: bytes, _: bytes, number: int) -> None:
 
 
 def _symlink(a: bytes, b: bytes, number: int) -> None:
-    os.symlink(b if number % 2 else b"../" * (number % 5) + b"etc/passwd", a)
+    """It leads nowhere: what is written to a name must not change another."""
+    os.symlink(b"nowhere/" + os.path.basename(b) if number % 2 else b"../" * (number % 5) + b"nowhere", a)
 
 
 def _copy(a: bytes, b: bytes, _: int) -> None:

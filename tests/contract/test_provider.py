@@ -19,7 +19,7 @@ from dumont.provider.memory import Faults, MemoryProvider, Rented
 from tests.integration.landlord import landlord
 
 ALIVE = (Phase.STARTING, Phase.RUNNING)
-PATIENCE_S = 5.0
+PATIENCE_S = 30.0
 Driver = LocalProvider | MemoryProvider
 
 

@@ -15,7 +15,7 @@ from dumont.provider.base import Boot, Machinery, Phase
 from dumont.provider.jail import Mode
 from dumont.provider.local import OFFERS, LocalProvider
 
-PATIENCE_S = 10.0
+PATIENCE_S = 30.0
 SLEEPER = ("sh", "-c", "exec sleep 1000")
 SOURCE = Path(capabilities.__file__).parents[2]
 MODES = pytest.mark.parametrize("mode", list(Mode))

@@ -135,6 +135,8 @@ async def crashed(world: World, step: int) -> list[str]:
         await disk.apply(message)
     except Crash:
         return steps
+    finally:
+        await disk.close()  # a dead process does nothing behind the scenes
     return [*steps, "done"]
 
 
@@ -174,6 +176,7 @@ async def test_crashes_while_repairing_are_repaired_too(
     await journal(disk, blobs, message)
     with suppress(Crash):
         await disk.apply(message)
+    await disk.close()
     for step in steps[1:]:
         with suppress(Crash):
             await world.disk(crash_at(step, [])).load()

@@ -84,15 +84,23 @@ async def test_two_clouds_get_different_subnets_even_when_they_wish_for_the_same
         await other.close()
 
 
-async def test_a_network_that_was_half_made_is_made_again(tmp_path: Path) -> None:
-    """A server may be killed between any two of its commands, and a reboot forgets the namespace."""
+@pytest.mark.parametrize("lost", ["namespace", "interface", "address", "file"])
+async def test_a_network_that_is_half_there_is_made_again(tmp_path: Path, lost: str) -> None:
+    """A server may be killed between any two of its commands, and a reboot leaves at most empty files behind."""
     await require(Mode.NETNS, tmp_path)
     network = await Network.open(tmp_path)
+    breaking = {
+        "namespace": ("ip", "netns", "del", network.switch),
+        "interface": ("ip", "link", "del", "dev", network.switch),
+        "address": ("ip", "addr", "flush", "dev", network.switch),
+        "file": ("umount", str(NETNS / network.switch)),
+    }
     try:
-        await run(("ip", "netns", "del", network.switch))
+        await network.plug(2)
+        await run(breaking[lost])
         again = await Network.open(tmp_path)
-        await again.plug(2)
-        assert (NETNS / again.cable(2).netns).exists()
+        assert await again.plugged() == set()
+        assert await again.plug(2) == again.cable(2)
     finally:
         await network.close()
     assert _namespaces(network.key) == []

@@ -69,14 +69,18 @@ class Checks:
         if head is None:
             return
         if head.id.epoch < primary.seat.epoch and machine.disk.files.tree().root() != head.root:
-            raise Broken(f"I3: {machine.id} leads epoch {primary.seat.epoch} with a tree that is not its commit {head.id}")
+            raise Broken(
+                f"I3: {machine.id} leads epoch {primary.seat.epoch} with a tree that is not its commit {head.id}"
+            )
         if head.consistent:
             self._pair(machine, head)
 
     def _pair(self, machine: Machine, head: Commit) -> None:
         first, second = (machine.disk.files.content.get(path, b"") for path in (b"pair/a", b"pair/b"))
         if second > first:
-            raise Broken(f"I3: commit {head.id} says it is consistent, but holds {second!r} that was written after {first!r}")
+            raise Broken(
+                f"I3: commit {head.id} says it is consistent, but holds {second!r} that was written after {first!r}"
+            )
 
     def _holds(self, machine: Machine, ask: Ask) -> None:
         """Values of a path only grow, and only `tmp/new` ever goes: a smaller or missing one is a loss."""

@@ -1,4 +1,4 @@
-"""An instance's storage in memory: files that a workload changes, a journal that a power cut can tear, failing fsyncs."""
+"""An instance's storage in memory: files that a workload changes, a journal a power cut can tear, failing fsyncs."""
 
 import asyncio
 import random
@@ -222,7 +222,9 @@ class SimSource:
         for path in paths:
             await self._pause()  # if the workload is not frozen it writes in between: the cut must notice
             entry = self._files.entry(path)
-            grabbed.append(Grabbed(path, entry, tuple(self._files.chunks[chunk] for chunk in entry.chunks) if entry else ()))
+            grabbed.append(
+                Grabbed(path, entry, tuple(self._files.chunks[chunk] for chunk in entry.chunks) if entry else ())
+            )
         return grabbed
 
     async def digest(self, grabbed: list[Grabbed], sink: BlobSink) -> list[Reading]:

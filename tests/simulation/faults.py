@@ -21,7 +21,7 @@ class Mischief:
         self._rng = world.rng
         self.log: list[str] = []
         self.forgiven = False
-        """Both copies were hit at nearly the same time: nobody may be left to be promoted. Safety holds all the same."""
+        """Both copies were hit at nearly the same time: nobody may be left to promote. Safety holds all the same."""
         self._disturbed: dict[str, float] = {}
 
     async def make(self, seconds: float) -> None:
@@ -32,13 +32,14 @@ class Mischief:
         hostile = [
             self._kill_machine, self._kill_machine, self._cut, self._cut, self._crash_engine, self._crash_server,
             self._freeze_server, self._fill_disk, self._break_fsync, self._power_cycle, self._slow_network,
-            self._provider_lies, self._heal, self._stubborn, self._kill_primary, self._cut_primary, self._split, self._black_out,
+            self._provider_lies, self._heal, self._stubborn, self._kill_primary, self._cut_primary,
+            self._split, self._black_out,
         ]  # fmt: skip
         harmless = [self._crash_server, self._freeze_server, self._provider_lies]
-        focus = [fault for fault in hostile if fault.__name__ in world.surroundings.swaps.focus]
+        focus = [fault for fault in hostile + harmless if fault.__name__ in world.surroundings.swaps.focus]
         while world.clock.monotonic() < end:
             await world.clock.sleep(rng.expovariate(1 / 2.5))
-            fault = rng.choice(harmless if world.calm else focus or hostile)
+            fault = rng.choice(focus or (harmless if world.calm else hostile))
             fault()
 
     def heal_everything(self) -> None:
@@ -185,7 +186,7 @@ class Mischief:
             self._world.start_server()
 
     def _freeze_server(self) -> None:
-        seconds = self._rng.choice([0.4, 2.0, 10.0])
+        seconds = self._rng.choice([0.4, 2.0, 2.6, 10.0])
         self._note(f"froze the server for {seconds} s")
         self._world.stopped.add("server")
         self._world.network.frozen.add("server")

@@ -24,7 +24,10 @@ from tests.simulation.network import Network, SimLink
 
 @dataclass(frozen=True)
 class Swaps:
-    """Parts to use instead of the real ones: how a negative control switches one protection off. `focus`: which faults."""
+    """Parts to use instead of the real ones: how a negative control switches one protection off.
+
+    `focus`: the only faults to make, by name; all when empty.
+    """
 
     replica: type[Replica] = Replica
     disk: type[SimDisk] = SimDisk
@@ -281,9 +284,7 @@ class SimHistory:
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
 
-    async def keep_branch(
-        self, name: str, tree: Tree, forked_from: CommitId | None, paths: set[bytes]
-    ) -> BranchSaved:
+    async def keep_branch(self, name: str, tree: Tree, forked_from: CommitId | None, paths: set[bytes]) -> BranchSaved:
         await self._machine.world.clock.sleep(0.05)
         self._machine.world.branches[name] = paths
         return BranchSaved(name, CommitId(0, 1), tree.root(), forked_from, tuple(sorted(paths)))

@@ -41,10 +41,16 @@ class Network:
             return self._rng.uniform(0, 0.3)
         return self._rng.uniform(0.0001, self.slow_s_max)
 
+    def thaw_s(self) -> float:
+        """How long after its process woke a socket is read."""
+        return self._rng.uniform(0, 0.4)
+
     def doubled(self) -> bool:
         return self._rng.random() < self.doubles
 
-    async def connect(self, source: str, target: str, names: tuple[str, str] | None = None) -> "tuple[SimLink, SimLink]":
+    async def connect(
+        self, source: str, target: str, names: tuple[str, str] | None = None
+    ) -> "tuple[SimLink, SimLink]":
         """A fresh pair of links; both directions must work, as a handshake needs them. `names`: what each is called."""
         await asyncio.sleep(self.delay_s())
         if not (self.reaches(source, target) and self.reaches(target, source)):
@@ -94,16 +100,21 @@ class SimLink:
         await asyncio.sleep(0)
 
     async def receive(self) -> Any:
-        while self.node in self._network.frozen:
-            await asyncio.sleep(0.01)
+        await self._thawed()
         while not self._inbox:
             if self._closed or self._dead:
                 raise LinkClosed(f"{self.peer} went away")
             self._arrived.clear()
             await self._arrived.wait()
+            await self._thawed()
+        return self._inbox.popleft()
+
+    async def _thawed(self) -> None:
+        """A process that stood still reads its sockets in any order afterwards."""
+        if self.node in self._network.frozen:
             while self.node in self._network.frozen:
                 await asyncio.sleep(0.01)
-        return self._inbox.popleft()
+            await asyncio.sleep(self._network.thaw_s())
 
     def close(self) -> None:
         """Hang up: an abort, so nothing more is read here; the other side sees it after what was sent."""
@@ -154,4 +165,14 @@ _BYE = object()
 
 
 def _harmless_twice(message: Any) -> bool:
-    return type(message).__name__ in {"Assignment", "Status", "Beat", "BeatReply", "Ack", "Ping", "Pong", "Probe", "Routes"}
+    return type(message).__name__ in {
+        "Assignment",
+        "Status",
+        "Beat",
+        "BeatReply",
+        "Ack",
+        "Ping",
+        "Pong",
+        "Probe",
+        "Routes",
+    }

@@ -1,4 +1,4 @@
-"""A server process in the simulator: the real hub, observatory, control loop and sweeper over a database that survives."""
+"""A server process in the simulator: the real hub, control loop and sweeper over a database that survives it."""
 
 import asyncio
 import random
@@ -68,7 +68,9 @@ class NoSigner:
 class Server:
     """One incarnation of the server process."""
 
-    def __init__(self, world: Surroundings, frozen: FreezableClock, database: MemoryDatabase, provider: MemoryProvider) -> None:
+    def __init__(
+        self, world: Surroundings, frozen: FreezableClock, database: MemoryDatabase, provider: MemoryProvider
+    ) -> None:
         rng = world.rng
         self._network = world.network
         self._provider = provider

@@ -120,11 +120,19 @@ class SleeplessObservatory(Observatory):
     ("swaps", "promise"),
     [
         pytest.param(Swaps(disk=EagerDisk, focus=("_black_out",)), "I1", id="ack before fsync"),
-        pytest.param(Swaps(replica=ForgetfulReplica, focus=("_cut_primary",)), "I1", id="no epoch check at the standby"),
+        pytest.param(
+            Swaps(replica=ForgetfulReplica, focus=("_cut_primary",)), "I1", id="no epoch check at the standby"
+        ),
         pytest.param(Swaps(disk=HalfDisk, focus=("_kill_primary",)), "I3", id="half-applied commit promoted"),
-        pytest.param(Swaps(replica=OptimisticReplica, focus=("_kill_primary",)), "I1", id="barrier OK with the standby gone"),
+        pytest.param(
+            Swaps(replica=OptimisticReplica, focus=("_kill_primary",)), "I1", id="barrier OK with the standby gone"
+        ),
         pytest.param(Swaps(source=CarelessSource, focus=("_kill_primary",)), "I", id="overflow ignored"),
-        pytest.param(Swaps(source=BlindSource, focus=("_kill_primary",)), "I1: a write through shared memory", id="mmap neither covered nor named"),
+        pytest.param(
+            Swaps(source=BlindSource, focus=("_kill_primary",)),
+            "I1: a write through shared memory",
+            id="mmap neither covered nor named",
+        ),
     ],
 )
 def test_the_simulator_notices(swaps: Swaps, promise: str) -> None:
@@ -135,6 +143,4 @@ def test_the_simulator_notices(swaps: Swaps, promise: str) -> None:
 @pytest.mark.timeout(400)
 def test_a_frozen_server_that_does_not_know_it_was_frozen_is_noticed() -> None:
     """It would take its own silence for the primary's, and fail over for nothing."""
-    _caught(Swaps(observatory=SleeplessObservatory), "I6", calm=True)
-
-
+    _caught(Swaps(observatory=SleeplessObservatory, focus=("_freeze_server",)), "I6", calm=True)

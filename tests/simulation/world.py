@@ -25,6 +25,7 @@ from tests.simulation.server import FreezableClock, Server
 NAME = "sim"
 FAULTY_S = 25.0
 HEALED_S_MAX = 180.0
+REAL = Swaps()
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,12 @@ class World:
             raise Broken(f"I6: nothing happened to the primary, and the epoch is {row.epoch}")
         self.loop.after_event = None
         return Outcome(
-            self.seed, self.loop.events, self.checks.acknowledged, self.checks.promotions, row.epoch, tuple(mischief.log)
+            self.seed,
+            self.loop.events,
+            self.checks.acknowledged,
+            self.checks.promotions,
+            row.epoch,
+            tuple(mischief.log),
         )
 
     async def _recover(self) -> None:
@@ -110,7 +116,12 @@ class World:
     # --- the server
 
     def start_server(self) -> None:
-        self.server = Server(self.surroundings, FreezableClock(self.clock, lambda: "server" in self.stopped), self.database, self.provider)
+        self.server = Server(
+            self.surroundings,
+            FreezableClock(self.clock, lambda: "server" in self.stopped),
+            self.database,
+            self.provider,
+        )
         self.server.start()
 
     def crash_server(self) -> None:
@@ -197,7 +208,7 @@ class World:
         task.add_done_callback(self._tasks.discard)
 
 
-def simulate(seed: int, calm: bool = False, swaps: Swaps = Swaps()) -> Outcome:
+def simulate(seed: int, calm: bool = False, swaps: Swaps = REAL) -> Outcome:
     """Run one world to its end in virtual time. Raises Broken or whatever the code under test raised."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     loop = VirtualLoop()

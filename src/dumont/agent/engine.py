@@ -1,4 +1,4 @@
-"""The engine: an agent's own process for roles, replication and the control link. `python -m dumont.agent.engine RUN_DIR`.
+"""The engine: an agent's own process for roles, replication and the control link. `-m dumont.agent.engine RUN_DIR`.
 
 Nothing in here survives a crash but what is on disk; the watchdog starts it again.
 """
@@ -94,9 +94,7 @@ class Engine:
 
     async def _listen(self, duty: Duty) -> asyncio.Server:
         """Where a standby or primary that dials us arrives; only instances with our authority's certificate do."""
-        accepting = server_context(
-            self.run.certificate, self.run.key, self.run.authority, ClientCertificate.REQUIRED
-        )
+        accepting = server_context(self.run.certificate, self.run.key, self.run.authority, ClientCertificate.REQUIRED)
 
         async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             duty.accept(SocketLink(reader, writer, StreamMessage))
@@ -137,9 +135,7 @@ class Engine:
             os.replace(temporary, self.run.epoch)
             self._written_epoch = status.epoch
         report = self._doors.report
-        return msgspec.structs.replace(
-            status, workload=report.workload, meters=report.meters, stored=self._stored
-        )
+        return msgspec.structs.replace(status, workload=report.workload, meters=report.meters, stored=self._stored)
 
 
 def main(arguments: list[str]) -> int:

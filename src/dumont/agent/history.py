@@ -27,9 +27,7 @@ class StoredHistory:
         self._workspace_dir = workspace_dir
         self._clock = clock
 
-    async def keep_branch(
-        self, name: str, tree: Tree, forked_from: CommitId | None, paths: set[bytes]
-    ) -> BranchSaved:
+    async def keep_branch(self, name: str, tree: Tree, forked_from: CommitId | None, paths: set[bytes]) -> BranchSaved:
         """Store the divergent `paths` of `tree` with the directories above them; the whole tree when none are named."""
         wanted = _only(tree, paths) if paths else tree
         base = forked_from or CommitId(0, 0)

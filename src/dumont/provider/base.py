@@ -31,7 +31,7 @@ class Offer:
 
 @dataclass(frozen=True, kw_only=True)
 class Boot:
-    """What a new machine needs to find its server: an address, the server's certificate authority, a single-use token."""
+    """What a new machine needs to find its server: its address, its certificate authority, a single-use token."""
 
     instance_id: str
     server_host: str

@@ -68,7 +68,7 @@ class Network:
         key = cloud_key(home)
         addresses = await _addresses()
         own = addresses.pop(_interface(key), [])
-        if own and (NETNS / _interface(key)).exists():
+        if own and _is_mounted(_interface(key)):
             return cls(key, own[0].network_address.packed[2])
         taken = [subnet for subnets in addresses.values() for subnet in subnets]
         taken += await _routes(but=_interface(key))
@@ -144,28 +144,26 @@ class Network:
     async def unplug(self, number: int) -> None:
         """Remove the instance's cable and namespace; harmless when there are none."""
         cable = self.cable(number)
-        if (NETNS / self.switch).exists() and cable.port in await self._ports():
+        if _is_mounted(self.switch):
             # Removing the namespace alone leaves the port behind for as long as the kernel likes.
-            await run(("ip", "-n", self.switch, "link", "del", "dev", cable.port))
-            await run(("ip", "neigh", "flush", "to", cable.address, "dev", self.switch, "nud", "permanent"))
-        if (NETNS / cable.netns).exists():
-            await run(("ip", "netns", "del", cable.netns))
+            await _remove_link(cable.port, ("-n", self.switch))
+        await run(("ip", "neigh", "flush", "to", cable.address, "nud", "permanent"))
+        await _remove_namespace(cable.netns)
 
     async def plugged(self) -> set[int]:
         """The numbers under which anything of an instance is left, whole or in part."""
         prefix = f"{self.switch}-"
         names = [path.name for path in NETNS.iterdir()] if NETNS.exists() else []
         namespaces = {int(name.removeprefix(prefix)) for name in names if name.startswith(prefix)}
-        return namespaces | {int(port[1:]) for port in await self._ports() if port[1:].isdecimal()}
+        ports = await _links(("-n", self.switch)) if _is_mounted(self.switch) else set()
+        return namespaces | {int(port[1:]) for port in ports if port[1:].isdecimal()}
 
     async def close(self) -> None:
         """Remove the switch, and every cable and namespace of this home; harmless when there are none."""
-        if (NETNS / self.switch).exists():
-            for number in sorted(await self.plugged()):
-                await self.unplug(number)
-            await run(("ip", "netns", "del", self.switch))
-        if self.switch in await _links(()):
-            await run(("ip", "link", "del", "dev", self.switch))
+        for number in sorted(await self.plugged()):
+            await self.unplug(number)
+        await _remove_link(self.switch)
+        await _remove_namespace(self.switch)
 
     async def _build(self) -> None:
         await self.close()
@@ -195,8 +193,27 @@ class Network:
         )
         await run(("ip", "-n", self.switch, "link", "set", "dev", port, "up"))
 
-    async def _ports(self) -> set[str]:
-        return await _links(("-n", self.switch))
+
+def _is_mounted(netns: str) -> bool:
+    """Whether a name stands for a namespace. After a reboot it may be an empty file of that name."""
+    path = NETNS / netns
+    return path.exists() and path.stat().st_dev != NETNS.stat().st_dev
+
+
+async def _remove_namespace(netns: str) -> None:
+    """Harmless when there is none."""
+    if (NETNS / netns).exists():
+        await run(("ip", "netns", "del", netns))
+
+
+async def _remove_link(name: str, where: Argv = ()) -> None:
+    """Remove an interface; harmless when it is gone, or goes in this moment with the namespace at its other end."""
+    try:
+        if name in await _links(where):
+            await run(("ip", *where, "link", "del", "dev", name))
+    except ProviderError:
+        if name in await _links(where):
+            raise
 
 
 async def _links(where: Argv) -> set[str]:

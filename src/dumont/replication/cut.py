@@ -103,10 +103,10 @@ class Cutter:
     async def _copy_until_little_is_left(self, sink: BlobSink, rounds: int) -> None:
         for _ in range(rounds):
             paths = await self._to_read()
-            if len(paths) <= self.pace.frozen_paths_max:
-                if await self._source.size(paths) <= self.pace.frozen_bytes_max // 2:
-                    self._dirty.declare(paths)
-                    return
+            few = len(paths) <= self.pace.frozen_paths_max
+            if few and await self._source.size(paths) <= self.pace.frozen_bytes_max // 2:
+                self._dirty.declare(paths)
+                return
             for start in range(0, len(paths), _BATCH):
                 await self._copy(paths[start : start + _BATCH], sink)
 

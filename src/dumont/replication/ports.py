@@ -76,9 +76,9 @@ class Disk(Protocol):
 
     `load` recovers: it finishes whole journaled commits, drops torn ones, and answers what is there. `promise` and
     `sync` return only when everything before them is fsynced; after a failed fsync every later call raises
-    NotDurable. A full disk raises DiskFull. `blob` and `record` append to the journal. `drop_partial` forgets blobs that
-    no record followed. `apply` materialises one journaled commit, in order; a crash in the middle is repaired by `load`.
-    `set_head` durably notes that the tree on disk is exactly `commit` (a primary that cut or sealed it); None: it isn't.
+    NotDurable. A full disk raises DiskFull. `blob` and `record` append to the journal. `drop_partial` forgets blobs
+    that no record followed. `apply` materialises one journaled commit, in order; a crash in the middle is repaired by
+    `load`. `set_head` durably notes that the tree on disk is exactly `commit` (that a primary sealed); None: it isn't.
     `pending_bytes` is what is journaled and not yet applied.
     """
 
@@ -137,7 +137,9 @@ class Doors(Protocol):
 class History(Protocol):
     """The store, as an agent may use it: add a branch, and fetch a commit into the empty workspace directory."""
 
-    async def keep_branch(self, name: str, tree: Tree, forked_from: CommitId | None, paths: set[bytes]) -> BranchSaved: ...
+    async def keep_branch(
+        self, name: str, tree: Tree, forked_from: CommitId | None, paths: set[bytes]
+    ) -> BranchSaved: ...
 
     async def restore(self, id: CommitId) -> Kept: ...
 

@@ -81,9 +81,7 @@ class Primary:
         if before := self._senders.get(link.peer):
             before.close()
         root = self._cutter.tree.root() if self.head and not self._cutter.pending else b""
-        hello = StreamHello(
-            VERSION, self.seat.workspace, self.seat.instance_id, self.seat.epoch, _id(self.head), root
-        )
+        hello = StreamHello(VERSION, self.seat.workspace, self.seat.instance_id, self.seat.epoch, _id(self.head), root)
         sender = Sender(link, hello, self._clock, Heard(self._ack, self._alive, self._wake.set))
         self._senders[link.peer] = sender
         task = asyncio.get_running_loop().create_task(sender.run())
@@ -212,9 +210,9 @@ class Primary:
     def _next(self, cut: Cut, joining: list[Sender], fresh: bool) -> Commit:
         """The commit record for the tree as it is, or the head when it says all there is to say."""
         head, root, sealing = self.head, self._cutter.tree.root(), self._sealing is not None
-        if head and not fresh and not sealing and head.id.epoch == self.seat.epoch:
-            if head.consistent or not cut.consistent:
-                return head
+        stands = head is not None and head.id.epoch == self.seat.epoch and (head.consistent or not cut.consistent)
+        if head is not None and stands and not fresh and not sealing:
+            return head
         seqs = [sender.peer_head.seq for sender in joining if sender.peer_head]
         return Commit(
             id=CommitId(self.seat.epoch, max([head.id.seq if head else 0, *seqs]) + 1),

@@ -285,4 +285,3 @@ class Replica:
 
 async def _nowhere(chunk: bytes, data: bytes) -> None:
     """A sink for blocks that nobody needs."""
-

@@ -228,4 +228,3 @@ class Standby:
 def hello_of(workspace: str, instance_id: str, epoch: int) -> StreamHello:
     """What a standby says of itself before it knows what it has."""
     return StreamHello(VERSION, workspace, instance_id, epoch, None, b"")
-

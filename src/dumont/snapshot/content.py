@@ -8,7 +8,7 @@ from typing import Protocol
 
 from dumont.errors import Corrupt
 from dumont.model.commit import HOLE, Entry, Kind
-from dumont.snapshot.chunk import block_range, chunk_id, stretches
+from dumont.snapshot.chunk import PAGE_BYTES, block_range, chunk_id, stretches
 from dumont.snapshot.durable import punch_hole, write_whole
 from dumont.snapshot.place import Place, is_absent
 from dumont.snapshot.tree import Tree
@@ -124,5 +124,6 @@ def write_block(fd: int, entry: Entry, number: int, data: bytes) -> None:
 def clear_block(fd: int, entry: Entry, number: int) -> None:
     """Make block `number` a hole, or zeros where the file system can't."""
     start, length = block_range(entry.size, number)
-    if not punch_hole(fd, start, length):
+    whole_pages = -(-length // PAGE_BYTES) * PAGE_BYTES  # of a page that is cut off by the end, all has to go
+    if not punch_hole(fd, start, whole_pages):
         write_whole(fd, bytes(length), start)

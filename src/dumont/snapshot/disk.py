@@ -338,7 +338,7 @@ class WorkspaceDisk:
             await asyncio.to_thread(self._make_durable)
             await asyncio.to_thread(write_checkpoint, self._data / "checkpoint", checkpoint)
             self._first_segment = checkpoint.segment
-            async with self._writing:
+            async with self._applying, self._writing:  # applying may be reading from what is to be deleted
                 await asyncio.to_thread(self._journal.delete_before, checkpoint.segment)
         except DiskFull:
             return  # the journal stays; the next application tries again

@@ -98,12 +98,11 @@ class BranchSaved(msgspec.Struct, frozen=True):
 class Status(msgspec.Struct, frozen=True, tag="status"):
     """All that an agent knows of its replica.
 
-    `epoch` is the highest it persisted, `role` what it plays now, `ready` that a primary serves the workspace.
-    `ok_seq` is the newest commit under which a barrier returned OK. `stream_up`, `stream_seen` (up at least once in this
-    epoch) and `stream_silent_ms` (since its last word, or since following began) are a standby's view of its primary:
-    the second witness of a failure. `halted` says why a replica will not go on, in words.
-    `rebooted`: the machine started anew in this epoch and its tree may miss acknowledged writes; it leads only at a
-    higher one.
+    `epoch` is the highest it persisted, `role` what it plays now, `ready` that a primary serves the workspace. `ok_seq`
+    is the newest commit under which a barrier returned OK. `stream_up`, `stream_seen` (up at least once in this epoch)
+    and `stream_silent_ms` (since its last word, or since following began) are a standby's view of its primary: the
+    second witness of a failure. `halted` says why a replica will not go on, in words. `rebooted`: the machine started
+    anew in this epoch and its tree may miss acknowledged writes; it leads only at a higher one.
     """
 
     instance_id: str

@@ -28,7 +28,7 @@ class Serve(msgspec.Struct, frozen=True, tag="serve"):
 
 
 class Quiesce(msgspec.Struct, frozen=True, tag="quiesce"):
-    """Engine → session: warn, run `on_switch` for at most `grace_s`, then stop workload and shells (TERM, then KILL)."""
+    """Engine → session: warn, run `on_switch` for at most `grace_s`, then end workload and shells (TERM, KILL)."""
 
     on_switch: str
     grace_s: float
