@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from dumont import i18n
+
 NO_SKIPS = "DUMONT_NO_SKIPS"
 _skipped: dict[str, str] = {}
 
@@ -48,3 +50,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
     """A skip's report holds (path, line, reason)."""
     return str(report.longrepr[2]) if isinstance(report.longrepr, tuple) else str(report.longrepr)
+
+
+@pytest.fixture(autouse=True)
+def _in_english() -> None:
+    """Every test starts in the source language, whatever the one before it spoke."""
+    i18n.use("en")

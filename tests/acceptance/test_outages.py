@@ -1,5 +1,6 @@
 """Outages of what is not the primary: a server that dies, freezes or starves, a standby and an engine that end."""
 
+import itertools
 import json
 import os
 import shutil
@@ -7,17 +8,19 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
 import pytest
 
+from dumont import __version__ as VERSION
 from dumont.client import Blocking, Home
 from dumont.client.results import WorkspaceShown
 from dumont.demo import faults
 from dumont.demo.acklog import Acked
+from dumont.errors import BadInput
 from tests.acceptance.cloud import NAME, ROOT, Cloud, now, serves, standby_of, wait_until
 
 pytestmark = pytest.mark.timeout(180)
@@ -25,6 +28,14 @@ pytestmark = pytest.mark.timeout(180)
 COMPLETES_S_MAX = 30.0
 GAP_S_MAX = 4.0
 """Between two barriers that return OK, on a machine that does much else; an untroubled one needs 0.2 s."""
+
+
+CARELESS = {
+    "return now_s if now_s - last_tick_s > gap_max_s else before_s": "return before_s",
+    "if channels and len(silent) == len(channels):": "if silent:",
+    "if len({witness.voice for witness in channels}) >= 2 or provider_agrees:": "if True:",
+}
+"""Takes its own sleep for everybody's silence, and believes a single witness."""
 
 
 # --- the server dies
@@ -58,17 +69,27 @@ def test_a_failover_is_completed_by_another_version(cloud: Cloud) -> None:
     cloud.kill(before.primary)
     once_the_epoch_is_written(cloud, before.epoch)
     cloud.kill_server()
-    upgraded = cloud.home / "upgraded"
-    shutil.copytree(ROOT / "src" / "dumont", upgraded / "dumont", ignore=shutil.ignore_patterns("__pycache__"))
-    package = upgraded / "dumont" / "__init__.py"
-    version = 'version__ = "7.0.0"'
-    package.write_text(package.read_text().replace(f'version__ = "{running_version()}"', version))
-    cloud.environment["PYTHONPATH"] = str(upgraded)
-    try:
+    with edited(cloud, "upgraded", "__init__.py", {f'version__ = "{VERSION}"': 'version__ = "7.0.0"'}):
         cloud.dumont("up")
         with Blocking(Home(cloud.home)) as sdk:
             assert sdk.health().version == "7.0.0"
         check_completion(cloud, before)
+
+
+@contextmanager
+def edited(cloud: Cloud, name: str, file: str, edits: Mapping[str, str]) -> Iterator[None]:
+    """A server started in the block runs a copy of our program, with some texts of one file replaced by others."""
+    top = cloud.home / name
+    shutil.copytree(ROOT / "src" / "dumont", top / "dumont", ignore=shutil.ignore_patterns("__pycache__"))
+    path = top / "dumont" / file
+    text = path.read_text()
+    for before, after in edits.items():
+        assert text.count(before) == 1, f"{before!r} stands {text.count(before)} times in {file}"
+        text = text.replace(before, after)
+    path.write_text(text)
+    cloud.environment["PYTHONPATH"] = str(top)
+    try:
+        yield
     finally:
         del cloud.environment["PYTHONPATH"]
 
@@ -111,11 +132,6 @@ def disagreements(cloud: Cloud) -> list[str]:
     return found + [f"{one} is {state}" for one, state in records.items() if state != "gone" and one not in machines]
 
 
-def running_version() -> str:
-    source = (ROOT / "src" / "dumont" / "__init__.py").read_text()
-    return source.partition('version__ = "')[2].partition('"')[0]
-
-
 # --- the server, or the whole machine, is busy or away, and nothing else is wrong
 
 
@@ -147,7 +163,7 @@ def untroubled(cloud: Cloud) -> Iterator[Calm]:
 def longest_gap_s(acked: list[Acked], calm: Calm) -> float:
     """The longest time, in seconds, in which no barrier returned OK."""
     instants = [calm.began, *(ack.at for ack in acked if calm.began < ack.at < calm.ended), calm.ended]
-    return max(after - before for before, after in zip(instants, instants[1:], strict=False))
+    return max(after - before for before, after in itertools.pairwise(instants))
 
 
 def test_a_frozen_server_troubles_nobody(cloud: Cloud) -> None:
@@ -156,6 +172,22 @@ def test_a_frozen_server_troubles_nobody(cloud: Cloud) -> None:
         faults.freeze_pid(cloud.server_pid)
         time.sleep(10.0)
         faults.thaw_pid(cloud.server_pid)
+
+
+def test_a_server_that_does_not_know_of_its_sleep_is_noticed(cloud: Cloud) -> None:
+    """The negative control: with its protections off, the same freeze makes it fail over, and the same check sees it."""
+    cloud.kill_server()
+    try:
+        with edited(cloud, "careless", "control/detect.py", CARELESS):
+            cloud.dumont("up")
+            with pytest.raises(AssertionError), untroubled(cloud):
+                faults.freeze_pid(cloud.server_pid)
+                time.sleep(10.0)
+                faults.thaw_pid(cloud.server_pid)
+                time.sleep(2.0)
+    finally:
+        cloud.kill_server()
+        cloud.dumont("up")
 
 
 def test_a_dead_server_troubles_nobody(cloud: Cloud) -> None:
@@ -185,14 +217,23 @@ def test_an_engine_that_dies_alone_costs_nothing(cloud: Cloud) -> None:
     """Its watchdog starts it again: the machine lives, the tree is there, only barriers wait."""
     before = cloud.settle()
     since = now()
-    os.kill(faults.pids_of(cloud.home, before.primary)["engine"], signal.SIGKILL)
+    engine = faults.pids_of(cloud.home, before.primary)["engine"]
     began = time.monotonic()
+    os.kill(engine, signal.SIGKILL)
+    wait_until("another engine runs", lambda: engine_of(cloud, before.primary) not in (engine, 0), 10)
     cloud.settle(20)
     took_s = time.monotonic() - began
     assert "failover" not in cloud.kinds(since), cloud.events(since)
     assert cloud.shown().primary == before.primary
     assert took_s < 15
     assert cloud.lost() == []
+
+
+def engine_of(cloud: Cloud, instance_id: str) -> int:
+    try:
+        return faults.pids_of(cloud.home, instance_id)["engine"]
+    except (BadInput, KeyError):
+        return 0
 
 
 def test_without_a_standby_no_barrier_returns_ok_and_another_one_is_rented(cloud: Cloud) -> None:

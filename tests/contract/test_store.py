@@ -116,7 +116,9 @@ class TestDirectory(StoreContract):
         for delay_s in (0.01, 0.03, 0.05, 0.1):
             top = tmp_path / f"{delay_s}"
             top.mkdir()
-            writer = subprocess.Popen([sys.executable, "-c", program, top], stdout=subprocess.PIPE, env=_environment())
+            writer = subprocess.Popen(
+                [sys.executable, "-c", program, str(top)], stdout=subprocess.PIPE, env=_environment()
+            )
             assert writer.stdout is not None
             writer.stdout.readline()
             await asyncio.sleep(delay_s)
@@ -142,7 +144,7 @@ class TestDirectory(StoreContract):
             "-f",
             "-y",
             "-o",
-            trace,
+            str(trace),
             "-e",
             "trace=fsync,linkat,link,write",
             sys.executable,
@@ -150,7 +152,7 @@ class TestDirectory(StoreContract):
             program,
         ]
         (tmp_path / "store").mkdir()
-        subprocess.run([*command, tmp_path / "store"], check=True, env=_environment(), stdout=subprocess.DEVNULL)
+        subprocess.run([*command, str(tmp_path / "store")], check=True, env=_environment(), stdout=subprocess.DEVNULL)
         lines = trace.read_text().splitlines()
         calls = [line for line in lines if "fsync" in line or "link" in line or "returned" in line]
         order = [
@@ -199,7 +201,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 4 MiB."""
     place = tmp_path / "small"
     place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", place]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(place)]
     if os.geteuid() != 0 or subprocess.run(mount, check=False, capture_output=True).returncode:
         pytest.skip("no tmpfs may be mounted here: run as root")
     yield place

@@ -124,7 +124,9 @@ class FakeAgent:
         head = CommitId(self.epoch, self.seq) if self.seq else None
         peers = tuple(PeerStatus(peer.instance_id, peer.instance_id in self.acked, self.acked.get(peer.instance_id))
                       for peer in self.told.peers)  # fmt: skip
-        status = Status(self.me, self.epoch, self.told.role, self.ports, head=head, root=b"\7" * 32, commits=self.seq)
+        status = Status(
+            self.me, self.epoch, self.told.role, self.ports, head=head, applied=head, root=b"\7" * 32, commits=self.seq
+        )
         if self.leads:
             return msgspec.structs.replace(
                 status,

@@ -187,6 +187,7 @@ async def test_a_cut_of_what_it_hears_leaves_its_words_arriving(short_dir: Path)
     speaker = speaker.replace("def serve", f"{SPEAK}\ndef serve")
     async with landlord(short_dir, Mode.NETNS, (sys.executable, "-c", speaker)) as provider:
         line = await connect(provider)
+        await until((run_dir(short_dir) / "heard").exists, "it heard the first byte")
         await faults.cut(short_dir, "gpu-1", "in")
         heard, said = line.heard, int((run_dir(short_dir) / "said").read_text())
         line.send()

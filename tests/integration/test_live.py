@@ -239,3 +239,17 @@ async def test_reading_leaves_no_trace(tmp_path: Path) -> None:
     os.utime(tmp_path / "file", ns=(LONG_AGO_NS, LONG_AGO_NS))
     await LiveTree(tmp_path).copy(b"file", nowhere)
     assert (tmp_path / "file").stat().st_atime_ns == LONG_AGO_NS
+
+
+async def test_a_tree_that_is_known_need_not_be_read_to_know_its_links(tmp_path: Path) -> None:
+    """A promoted standby starts with a tree that it never read; `ln` gives a hint for the new name only."""
+    (tmp_path / "old").write_bytes(b"one inode")
+    tree = scanned(tmp_path)
+    live = LiveTree(tmp_path)
+    await live.learn(tree)
+    os.link(tmp_path / "old", tmp_path / "new")
+    await grab_into(live, tree, [TOP, b"new"])
+    assert tree.root() == scanned(tmp_path).root()
+    (tmp_path / "old").write_bytes(b"written through one name")
+    await grab_into(live, tree, [b"old"])
+    assert tree.root() == scanned(tmp_path).root()

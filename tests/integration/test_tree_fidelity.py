@@ -150,6 +150,23 @@ async def test_a_file_that_moved_since_its_commit_is_named(tmp_path: Path) -> No
     assert (tmp_path / "copy" / "moves").read_bytes() == b"after!"
 
 
+async def test_links_survive_when_only_one_name_is_read_again(tmp_path: Path) -> None:
+    """Only files whose chunks lack are read; their other names must not become copies, nor the commit fuzzy."""
+    root = tmp_path / "tree"
+    root.mkdir()
+    (root / "b").write_bytes(b"one inode")
+    os.link(root / "b", root / "a")
+    saved = await save(MemoryStore(), LiveTree(root), scanned(root), draft())
+    assert saved.commit.consistent
+    assert saved.tree.root() == scanned(root).root()
+    part = Tree({path: entry for path, entry in scanned(root).entries() if path != b"a"})
+    store = MemoryStore()
+    branch = await save(store, LiveTree(root), part, draft())
+    assert branch.commit.consistent
+    await restore(store, FIRST, tmp_path / "copy")
+    assert (tmp_path / "copy" / "b").read_bytes() == b"one inode"
+
+
 async def test_a_commit_is_stored_once(tmp_path: Path) -> None:
     """Two primaries that both think they are may not write one history."""
     (tmp_path / "tree").mkdir()

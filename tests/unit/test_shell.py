@@ -182,7 +182,7 @@ async def running(world: World) -> tuple[Agent, Agent]:
     await world.passes()
     head = CommitId(1, 5)
     gpu.say(epoch=1, role=Role.PRIMARY, ready=True, ack_version=0, head=head)
-    cpu.say(epoch=1, role=Role.STANDBY, stream_up=True, stream_seen=True, head=head)
+    cpu.say(epoch=1, role=Role.STANDBY, stream_up=True, stream_seen=True, head=head, applied=head)
     gpu.say(peers=(PeerStatus(cpu.id, True, CommitId(1, 5)),))
     await world.passes()
     gpu.say(ack_version=1)

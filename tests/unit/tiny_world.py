@@ -168,6 +168,7 @@ class World:
             endpoints=Endpoints("h", 1, 2, 3),
             ready=host.role is Role.PRIMARY and host.sealed is None,
             head=host.head,
+            applied=host.head,
             ack_version=host.ack_version,
             ok_seq=host.ok_seq,
             peers=peers if host.role is Role.PRIMARY else (),

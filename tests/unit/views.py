@@ -86,6 +86,7 @@ def following(instance_id: str = "c", **others: Any) -> Status:
         "role": Role.STANDBY,
         "endpoints": endpoints(instance_id),
         "head": CommitId(3, 100),
+        "applied": CommitId(3, 100),
         "stream_up": True,
         "stream_seen": True,
     }

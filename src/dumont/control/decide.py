@@ -9,7 +9,7 @@ from datetime import datetime
 from dumont.control.fleet import change_fleet
 from dumont.control.judge import Case
 from dumont.control.ownership import change_ownership, is_primary_dead
-from dumont.control.view import TIMING, Action, Become, Notify, Release, ReleaseReason, Sighting, Timing, View
+from dumont.control.view import TIMING, Action, Become, Notify, Release, ReleaseReason, Timing, View
 from dumont.model.instance import InstanceState
 from dumont.model.workspace import MOVES, State, Wanted
 
@@ -77,14 +77,8 @@ def _state_without_primary(case: Case) -> State:
     """FAILING_OVER as long as a member of the ack set may still turn up; LOST when nobody can."""
     if case.is_restoring and case.row.state in (State.LOST, State.LAUNCHING):
         return State.LAUNCHING
-    members = [s for s in case.present if s.instance.id in case.row.ack_set and s is not case.primary]
-    return State.FAILING_OVER if any(_may_turn_up(case, s) for s in members) else State.LOST
-
-
-def _may_turn_up(case: Case, sighting: Sighting) -> bool:
-    """Whether it may still be promoted: it is not dead, and does not say itself that it has no whole commit."""
-    status = sighting.status if case.is_fresh(sighting) else None
-    return not case.is_dead(sighting) and (status is None or (status.head is not None and not status.halted))
+    hopeful = [s for s in case.present if s.instance.id in case.row.ack_set and s is not case.primary]
+    return State.FAILING_OVER if any(not case.is_dead(s) for s in hopeful) else State.LOST
 
 
 def _facts(case: Case, state: State) -> dict[str, str | int | float | bool]:

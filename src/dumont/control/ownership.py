@@ -191,6 +191,7 @@ def _grow(case: Case) -> list[Action]:
     if peer is None or not peer.connected or peer.acked is None or is_refusing(case, standby, peer):
         return []
     holds = peer.acked.epoch == case.row.epoch and peer.acked.seq >= leading.ok_seq
+    holds = holds and _has_applied(case, standby)
     holds = holds and peer.silent_ms <= case.timing.lease_s * 1000  # or it would be left out again at once
     if not holds or not case.can_lead(standby):
         return []
@@ -220,7 +221,16 @@ def _caught_up(case: Case, standby: Sighting) -> bool:
     if peer is None or leading is None or not peer.connected or peer.acked is None or leading.head is None:
         return False
     behind = leading.head.seq - peer.acked.seq
-    return peer.acked.epoch == case.row.epoch and behind <= case.timing.catch_up_commits_max
+    near = peer.acked.epoch == case.row.epoch and behind <= case.timing.catch_up_commits_max
+    return near and _has_applied(case, standby)
+
+
+def _has_applied(case: Case, standby: Sighting) -> bool:
+    """Whether its files are close to what it acknowledged: until then its promotion would take a while."""
+    status = standby.status
+    if status is None or status.head is None or status.applied is None:
+        return False
+    return status.head.seq - status.applied.seq <= case.timing.catch_up_commits_max
 
 
 def _promote(case: Case, sighting: Sighting, reason: Reason, ack_set: frozenset[str] = frozenset()) -> Promote:

@@ -17,8 +17,8 @@ from dumont.wire.control import Assignment, BranchSaved
 from dumont.wire.stream import Blob, CommitMessage
 
 # Values that the drivers below us (`snapshot/`) make; they are part of these ports.
-__all__ = ["BlobSink", "Disk", "Doors", "Grabbed", "Happening", "Hint", "History", "Host", "Kept", "Promise", "Reading"]
-__all__ += ["Source", "Watchdog"]
+__all__ = ["BlobSink", "Disk", "Doors", "Grabbed", "Happening", "Hint", "History", "Host", "Kept", "Promise"]
+__all__ += ["Numbers", "Reading", "Source", "Watchdog"]
 
 
 class Happening(enum.StrEnum):
@@ -119,7 +119,8 @@ class Doors(Protocol):
 
     `open` lets them in at an epoch (idempotent), `close` throws all out at once, `prepare` does so too and learns the
     keys, so that opening takes no time. `quiesce` runs the user's `on_switch` and ends workload and shells in good
-    order. `serving` is the epoch now served, 0 for none.
+    order; raises Refused when it can't be sure that nothing of them runs any more. `serving` is the epoch now served, 0
+    for none.
     """
 
     @property
@@ -144,6 +145,17 @@ class History(Protocol):
     async def restore(self, id: CommitId) -> Kept: ...
 
 
+class Numbers(Protocol):
+    """The newest commit id that a primary here gave out, so that no id is given twice in one epoch.
+
+    It outlives the engine's process, not the machine's power: a machine that started anew leads only at a higher epoch.
+    """
+
+    def last(self) -> CommitId | None: ...
+
+    def note(self, id: CommitId) -> None: ...
+
+
 @dataclass(frozen=True)
 class Host:
     """The machine under a replica, as ports. `watch` opens the live tree, with its watches set before it returns."""
@@ -152,5 +164,6 @@ class Host:
     watchdog: Watchdog
     doors: Doors
     history: History
+    numbers: Numbers
     clock: Clock
     watch: Callable[[Tree], Awaitable[Source]]

@@ -132,6 +132,7 @@ class Replica:
             endpoints=endpoints,
             ready=primary is not None and self._host.doors.serving == self._promise.epoch,
             head=head.id if head else None,
+            applied=standby.applied if standby else None,
             root=head.root if head else b"",
             ack_version=primary.barriers.ack_set.version if primary else -1,
             ok_seq=primary.barriers.ok_seq if primary else 0,

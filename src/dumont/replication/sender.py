@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from dumont.clock import Clock
 from dumont.errors import Corrupt, LinkClosed
 from dumont.model.commit import Change, Commit, CommitId
+from dumont.replication.parts import parts
 from dumont.snapshot.tree import Tree
 from dumont.wire.link import Link
 from dumont.wire.stream import (
@@ -15,6 +16,7 @@ from dumont.wire.stream import (
     Ack,
     Blob,
     CommitMessage,
+    CommitPart,
     Manifest,
     Ping,
     Pong,
@@ -26,6 +28,7 @@ from dumont.wire.stream import (
 PING_EVERY_S = 0.25
 SILENCE_S_MAX = 3.0
 SEND_S_MAX = 20.0
+MANIFEST_ENTRIES_MAX = 10_000_000
 
 StreamLink = Link[StreamMessage, StreamMessage]
 
@@ -64,6 +67,7 @@ class Sender:
         self._clock = clock
         self._heard = heard
         self._sent: set[bytes] = set()
+        self._newest: CommitId | None = None  # that was sent over this link
         self._manifest = Tree()
         self._heard_at = clock.monotonic()
         self.peer = link.peer
@@ -113,7 +117,11 @@ class Sender:
         self.greeted = None
         self.stale = set()
         self._sent = set()
-        await self._send(CommitMessage(commit, parent_root, changes))
+        *first, last = parts(changes)
+        for part in first:
+            await self._send(CommitPart(part))
+        self._newest = commit.id
+        await self._send(CommitMessage(commit, parent_root, last))
 
     def _has(self, chunk: bytes, known: bool) -> bool:
         if self.progress is Progress.FOLLOWING:
@@ -121,6 +129,8 @@ class Sender:
         return self.greeted is not None and self.greeted.tree is not None and self.greeted.tree.has_chunk(chunk)
 
     async def _send(self, message: StreamMessage) -> None:
+        if self.closed:
+            return
         try:
             async with asyncio.timeout(SEND_S_MAX):
                 await self._link.send(message)
@@ -137,6 +147,8 @@ class Sender:
     async def _listen(self) -> None:
         while True:
             message = await self._link.receive()
+            if self.closed:
+                return  # what was still on its way is believed no more
             self._heard_at = self._clock.monotonic()
             match message:
                 case StreamHello():
@@ -144,6 +156,8 @@ class Sender:
                 case Manifest():
                     self._take_manifest(message)
                 case Ack(id):
+                    if self._newest is None or id > self._newest:
+                        raise Corrupt(f"{self.peer} acknowledged {id}, which was never sent to it")
                     self._heard.ack(self.peer, id)
                 case Pong(epoch, sent_at) if epoch == self._hello.epoch:
                     self._heard.alive(self.peer, sent_at)
@@ -161,9 +175,12 @@ class Sender:
             self._join(Greeted(None, hello.root))
 
     def _take_manifest(self, manifest: Manifest) -> None:
+        if self.progress is not Progress.GREETING or len(self._manifest) > MANIFEST_ENTRIES_MAX:
+            raise Corrupt(f"{self.peer} sent more of a manifest than anybody asked for")
         self._manifest.apply(manifest.entries)
         if manifest.last:
-            self._join(Greeted(self._manifest, self._manifest.root()))
+            manifested, self._manifest = self._manifest, Tree()
+            self._join(Greeted(manifested, manifested.root()))
 
     def _join(self, greeted: Greeted) -> None:
         if self.progress is Progress.GREETING:

@@ -6,17 +6,20 @@ It acknowledges only at the epoch it has promised, never after it stopped, and o
 import asyncio
 from collections import deque
 
-from dumont.clock import Clock
-from dumont.errors import Corrupt, DiskFull, LinkClosed, NotDurable
-from dumont.model.commit import Change, Commit
-from dumont.replication.ports import Disk
+from msgspec.structs import replace
+
+from dumont.errors import Corrupt, DiskFull, LinkClosed, NotDurable, Refused
+from dumont.model.commit import Change
+from dumont.replication.crew import Crew
+from dumont.replication.parts import Inbox, parts, weight
+from dumont.replication.ports import Host, Kept
 from dumont.replication.sender import PING_EVERY_S, SILENCE_S_MAX, StreamLink
-from dumont.snapshot.tree import Tree
 from dumont.wire.stream import (
     VERSION,
     Ack,
     Blob,
     CommitMessage,
+    CommitPart,
     Manifest,
     Ping,
     Pong,
@@ -25,33 +28,42 @@ from dumont.wire.stream import (
     StreamMessage,
 )
 
-_MANIFEST_ENTRIES = 2_000
-_INBOX_MESSAGES_MAX = 16
+_INBOX_BYTES_MAX = 16 * 2**20
+_COMMIT_BYTES_MAX = 2**30
 _PENDING_BYTES_MAX = 64 * 2**20
+BEHIND_S_MAX = 0.5
+"""How far the copy on disk may be behind what is acknowledged: promotion has to wait for it."""
 
 
 class Standby:
-    """The second copy of a workspace at one epoch. `tree` is the tree of `head` as journaled, not yet applied."""
+    """The second copy of a workspace at one epoch. `tree` is the tree of `head` as journaled, not yet applied.
 
-    def __init__(
-        self, hello: StreamHello, primary_id: str, disk: Disk, tree: Tree, head: Commit | None, clock: Clock
-    ) -> None:
+    `halted` says in words why it takes nothing more; `stuck`, that its files can't even be brought up to `head`.
+    """
+
+    def __init__(self, hello: StreamHello, primary_id: str, kept: Kept, host: Host, crew: Crew) -> None:
         self._hello = hello
         self._primary_id = primary_id
-        self._disk = disk
-        self._clock = clock
+        self._disk = host.disk
+        self._clock = host.clock
+        self._crew = crew
         self._link: StreamLink | None = None
         self._following: asyncio.Task[None] | None = None
         self._applying: asyncio.Task[None] | None = None
-        self._unapplied: deque[CommitMessage] = deque()
+        self._unapplied: deque[tuple[float, CommitMessage]] = deque()
+        self._parts: list[Change] = []
+        self._parts_bytes = 0
         self._progress = asyncio.Condition()
-        self._heard_at = clock.monotonic()
+        self._heard_at = self._clock.monotonic()
         self._stopped = False
-        self.tree = tree
-        self.head = head
+        self.tree = kept.tree
+        self.head = kept.head
+        self.applied = kept.head.id if kept.head else None
         self.up = False
         self.ever_up = False
         self.halted = ""
+        self._why: type[Refused] = Refused
+        self.stuck = False
         self.commits = 0
 
     @property
@@ -73,7 +85,7 @@ class Standby:
             self._link.close()
         before, self._link = self._following, link
         self.up = False
-        self._following = asyncio.get_running_loop().create_task(self._follow(link, before))
+        self._following = self._crew.start(self._follow(link, before))
         return self._following
 
     def silence(self) -> None:
@@ -84,28 +96,30 @@ class Standby:
             self._link.close()
 
     async def stop(self) -> None:
-        """Be silent, and return when everything whole that was journaled is materialised."""
+        """Be silent, and return when everything whole that was journaled is materialised, or it is `stuck`."""
         self.silence()
         if self._following:
             await self._following
         if self._applying:
             async with self._progress:
-                await self._progress.wait_for(lambda: not self._unapplied or bool(self.halted))
+                await self._progress.wait_for(lambda: not self._unapplied or self.stuck)
             self._applying.cancel()
 
     async def _follow(self, link: StreamLink, before: "asyncio.Task[None] | None") -> None:
         """One connection, from hello to its end. The one before it has to be over first."""
         if before:
             await before
-        inbox: asyncio.Queue[StreamMessage | None] = asyncio.Queue(_INBOX_MESSAGES_MAX)
-        listening = asyncio.get_running_loop().create_task(self._listen(link, inbox))
+        inbox = Inbox(_INBOX_BYTES_MAX)
+        self._parts, self._parts_bytes = [], 0
+        listening = self._crew.start(self._listen(link, inbox))
         try:
             await self._greet(link)
             while (message := await inbox.get()) is not None and not self._stopped:
+                self._check_fit()
                 await self._take(link, message)
-        except (DiskFull, NotDurable) as refused:
-            self.halted = str(refused)
-            await self._refuse(link, type(refused).__name__, str(refused))
+        except Refused as refused:
+            self.halted, self._why = self.halted or str(refused), type(refused)
+            await self._refuse(link, self._why.__name__, self.halted)
         except (Corrupt, LinkClosed) as broken:
             await self._refuse(link, type(broken).__name__, str(broken))
         finally:
@@ -114,7 +128,7 @@ class Standby:
             listening.cancel()
         await self._drop_partial()
 
-    async def _listen(self, link: StreamLink, inbox: "asyncio.Queue[StreamMessage | None]") -> None:
+    async def _listen(self, link: StreamLink, inbox: Inbox) -> None:
         """Read ahead, answering pings at once, so that a slow disk is not mistaken for a dead one."""
         try:
             while True:
@@ -130,7 +144,7 @@ class Standby:
             link.close()
             if self._link is link:
                 self.up = False
-            await inbox.put(None)
+            await inbox.end()
 
     async def _greet(self, link: StreamLink) -> None:
         head = self.head.id if self.head else None
@@ -144,8 +158,14 @@ class Standby:
                 await self._take_hello(link, message)
             case Blob():
                 await self._disk.blob(message)
+            case CommitPart(changes):
+                self._parts += changes
+                self._parts_bytes += weight(changes)
+                if self._parts_bytes > _COMMIT_BYTES_MAX:
+                    raise Corrupt(f"a commit lists more than {_COMMIT_BYTES_MAX} bytes of changes")
             case CommitMessage():
-                await self._take_commit(link, message)
+                changes, self._parts, self._parts_bytes = (*self._parts, *message.changes), [], 0
+                await self._take_commit(link, replace(message, changes=changes))
             case _:
                 raise Corrupt(f"a primary never sends a {type(message).__name__}")
 
@@ -158,11 +178,10 @@ class Standby:
         self.up = self.ever_up = True
         if self.head is not None and hello.root == self.tree.root():
             return
-        entries = [Change(path, entry) for path, entry in self.tree.entries()]
-        starts = range(0, max(len(entries), 1), _MANIFEST_ENTRIES)
-        for start in starts:
-            batch = tuple(entries[start : start + _MANIFEST_ENTRIES])
-            await link.send(Manifest(batch, last=start == starts[-1]))
+        *first, last = parts(Change(path, entry) for path, entry in self.tree.entries())
+        for part in first:
+            await link.send(Manifest(part, last=False))
+        await link.send(Manifest(last, last=True))
 
     async def _take_commit(self, link: StreamLink, message: CommitMessage) -> None:
         """Journal, fsync, acknowledge: in this order, and only at our epoch."""
@@ -175,41 +194,54 @@ class Standby:
             if message.parent_root != self.tree.root():
                 raise Corrupt(f"commit {commit.id} does not follow from our tree")
             await self._room()
+            self._check_fit()
             await self._disk.record(message)
             await self._disk.sync()
             self.tree.apply(message.changes)
             self.head = commit
             self.commits += 1
             await self._queue(message)
+        elif commit.root != self.head.root:
+            raise Corrupt(f"{link.peer} gave the id {commit.id} to two commits")
         if not self._stopped:
             await link.send(Ack(commit.id))
 
+    def _check_fit(self) -> None:
+        """Take nothing more once halted: what can't be materialised must not be acknowledged."""
+        if self.halted:
+            raise self._why(self.halted)
+
     async def _room(self) -> None:
-        """Wait until the copy on disk is close enough behind (bounded by bytes and by commits)."""
+        """Wait until the copy on disk is close enough behind, in bytes and in time."""
         async with self._progress:
-            await self._progress.wait_for(
-                lambda: self._disk.pending_bytes < _PENDING_BYTES_MAX or not self._unapplied or bool(self.halted)
-            )
+            await self._progress.wait_for(lambda: self._is_close() or bool(self.halted))
+
+    def _is_close(self) -> bool:
+        if not self._unapplied:
+            return True
+        behind_s = self._clock.monotonic() - self._unapplied[0][0]
+        return self._disk.pending_bytes < _PENDING_BYTES_MAX and behind_s < BEHIND_S_MAX
 
     async def _queue(self, message: CommitMessage) -> None:
         async with self._progress:
-            self._unapplied.append(message)
+            self._unapplied.append((self._clock.monotonic(), message))
             self._progress.notify_all()
         if self._applying is None:
-            self._applying = asyncio.get_running_loop().create_task(self._apply_forever())
+            self._applying = self._crew.start(self._apply_forever())
 
     async def _apply_forever(self) -> None:
         """Materialise journaled commits in order. A copy that can't be made is halted, in words."""
-        while not self.halted:
+        while not self.stuck:
             async with self._progress:
                 await self._progress.wait_for(lambda: bool(self._unapplied))
             try:
-                await self._disk.apply(self._unapplied[0])
+                await self._disk.apply(self._unapplied[0][1])
             except (Corrupt, DiskFull, NotDurable) as error:
+                self.stuck = True
                 self.halted = f"the copy can't be brought up to date: {error}"
             async with self._progress:
-                if not self.halted:
-                    self._unapplied.popleft()
+                if not self.stuck:
+                    self.applied = self._unapplied.popleft()[1].commit.id
                 self._progress.notify_all()
 
     async def _drop_partial(self) -> None:

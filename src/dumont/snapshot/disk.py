@@ -272,10 +272,14 @@ class WorkspaceDisk:
 
     def _apply(self) -> None:
         changes = self._queue[0].message.changes
+        touched: set[bytes] = set()
+        if not self._torn:
+            try:
+                touched = self._change(changes)
+            except (OSError, Corrupt):
+                self._torn = True  # the tree is not what we left: somebody else worked in it
         if self._torn:
             self._mend_torn()
-        else:
-            touched = self._change(changes)
         self._applied.apply(changes)
         self._applied_commit = self._queue.popleft().message.commit
         if self._torn:
@@ -294,16 +298,19 @@ class WorkspaceDisk:
                 done = True
             finally:
                 if not done:
-                    self._torn = application.changing
+                    self._torn = self._torn or application.changing
                     self._groups = Groups(self._applied.entries())
         return touched
 
     def _mend_torn(self) -> None:
-        """The last application stopped half way: compare what is there with what should be."""
+        """An application stopped half way, or met what we did not put there: compare what is with what should be."""
         wanted = self._applied.copy()
         wanted.apply(self._queue[0].message.changes)
-        mender = self._mender()
-        if not mender.mend(wanted):
+        try:
+            mended = self._mender().mend(wanted)
+        except OSError as error:
+            raise Corrupt(f"the tree can't be mended: {error}. Does somebody else write to it?") from error
+        if not mended:
             raise Corrupt("the tree can't be mended: blocks are missing. Start again from another replica")
 
     def _mender(self) -> Mender:

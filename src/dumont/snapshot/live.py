@@ -64,6 +64,23 @@ class LiveTree:
             racy = known.racy or is_racy(known.signature, now_ns)
             self.index.put(path, Known(known.signature, known.entry, racy))
 
+    async def learn(self, known: Tree) -> None:
+        """Take it that `known` is what is here, wherever attributes agree; nothing is read.
+
+        Without this (or an index), a new name of an inode that was never read can't be told from a new file.
+        """
+        await asyncio.to_thread(self._learn, known)
+
+    def _learn(self, known: Tree) -> None:
+        with Place(self.directory) as place:
+            for path, seen in walk(place):
+                signature, entry = signature_of(seen), known.get(path)
+                if entry is None or not _has_attributes(entry, signature):
+                    continue
+                if self.index.get(path) is None:
+                    self.index.put(path, Known(signature, entry, racy=True))
+                self._links.note(path, signature.inode)
+
     def close(self) -> None:
         """Let go of the thread that grabs."""
         self._grabber.shutdown(wait=False)
@@ -232,6 +249,13 @@ class LiveTree:
             for other in others
             if other is not None
         )
+
+
+def _has_attributes(entry: Entry, signature: Signature) -> bool:
+    size = signature.size if entry.kind is Kind.FILE else 0
+    return (entry.mtime_ns, entry.size) == (signature.mtime_ns, size) and (
+        (entry.kind is Kind.DIRECTORY) == (signature.inode is None)
+    )
 
 
 @dataclass(frozen=True)

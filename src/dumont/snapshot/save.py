@@ -107,13 +107,14 @@ async def _take(packs: Packs, live: LiveTree, known: Tree | None) -> _Take:
         take = _Take(Tree())
         paths = sorted(await live.walk(TOP, known))
     else:
+        await live.learn(known)
         take = _Take(known.copy())
         paths = [path for path, entry in known.entries() if not _is_stored(packs, entry)]
     for path in paths:
         reading = await _read(packs, live, path)
         before = known.get(path)
         _note(take, reading)
-        if reading.moved or (before is not None and reading.entry != before):
+        if reading.moved or (before is not None and _alone(reading.entry) != _alone(before)):
             take.fuzzy.add(path)
     for path in sorted(live.relinked()):
         reading = await _read(packs, live, path)
@@ -134,9 +135,12 @@ def _settle(take: _Take) -> None:
     linked = [(path, entry) for path, entry in take.tree.entries() if entry.link]
     settled = [(path, replace(entry, link=groups.settled(path, entry, take.tree.get))) for path, entry in linked]
     for path, entry in settled:
-        if take.tree.get(path) != entry:
-            take.tree.put(path, entry)
-            take.fuzzy.add(path)
+        take.tree.put(path, entry)
+
+
+def _alone(entry: Entry | None) -> Entry | None:
+    """Without its other names, which may lie outside of what is saved."""
+    return replace(entry, link=b"") if entry else None
 
 
 async def _read(packs: Packs, live: LiveTree, path: bytes) -> Reading:

@@ -102,7 +102,8 @@ class Status(msgspec.Struct, frozen=True, tag="status"):
     is the newest commit under which a barrier returned OK. `stream_up`, `stream_seen` (up at least once in this epoch)
     and `stream_silent_ms` (since its last word, or since following began) are a standby's view of its primary: the
     second witness of a failure. `halted` says why a replica will not go on, in words. `rebooted`: the machine started
-    anew in this epoch and its tree may miss acknowledged writes; it leads only at a higher one.
+    anew in this epoch and its tree may miss acknowledged writes; it leads only at a higher one. `applied` is the newest
+    commit that a standby's files are at: promotion waits for the rest.
     """
 
     instance_id: str
@@ -111,6 +112,7 @@ class Status(msgspec.Struct, frozen=True, tag="status"):
     endpoints: Endpoints
     ready: bool = False
     head: CommitId | None = None
+    applied: CommitId | None = None
     root: bytes = b""
     ack_version: int = -1
     ok_seq: int = 0

@@ -37,8 +37,14 @@ class Blob(msgspec.Struct, frozen=True, tag="blob"):
     data: bytes
 
 
+class CommitPart(msgspec.Struct, frozen=True, tag="part"):
+    """The first changes of the next commit, when they are too many for one message."""
+
+    changes: tuple[Change, ...]
+
+
 class CommitMessage(msgspec.Struct, frozen=True, tag="commit"):
-    """A whole commit, as changes from the tree with `parent_root`."""
+    """A whole commit, as changes from the tree with `parent_root`. On a link, what parts brought before comes first."""
 
     commit: Commit
     parent_root: bytes
@@ -73,4 +79,4 @@ class Pong(msgspec.Struct, frozen=True, tag="pong"):
     sent_at: float
 
 
-StreamMessage = StreamHello | Manifest | Blob | CommitMessage | Ack | Refusal | Ping | Pong
+StreamMessage = StreamHello | Manifest | Blob | CommitPart | CommitMessage | Ack | Refusal | Ping | Pong
