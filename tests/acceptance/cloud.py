@@ -174,7 +174,7 @@ class Cloud:
                 shown: WorkspaceShown = sdk.workspace(NAME)
                 if holds(shown):
                     return shown
-                assert time.monotonic() < give_up, f"{what}: not within {seconds:.0f} s, but {shown}"
+                assert time.monotonic() < give_up, f"{what}: not within {seconds:.0f} s, but {self.brief(shown)}"
                 time.sleep(LOOK_EVERY_S)
 
     def settle(self, seconds: float = SETTLE_S_MAX) -> WorkspaceShown:
@@ -185,8 +185,17 @@ class Cloud:
             shown = self.until("two copies", is_healthy, max(give_up - time.monotonic(), 0))
             if any(ack.commit[0] == shown.epoch and ack.at > began for ack in self.nonces()):
                 return shown
-            assert time.monotonic() < give_up, f"no barrier is OK: {self.unknown()[-3:]}; {shown}"
+            assert time.monotonic() < give_up, f"no barrier is OK: {self.unknown()[-3:]}; {self.brief(shown)}"
             time.sleep(LOOK_EVERY_S)
+
+    def brief(self, shown: WorkspaceShown) -> str:
+        """What a failed test should say of it, with the end of what each machine and the server wrote."""
+        replicas = [
+            (one.id, one.role, one.phase, one.ready, one.epoch, one.head, one.refusal) for one in shown.replicas
+        ]
+        logs = [*(self.home / "instances").glob("*/log"), *(self.home / "log").glob("*.log")]
+        tails = [f"{path}:\n{path.read_text(errors='replace')[-1500:]}" for path in logs]
+        return "\n".join([f"{shown.state}, epoch {shown.epoch}, {shown.copies} copies, {replicas}", *tails])
 
     def nonces(self) -> list[Acked]:
         """Every barrier of the witness that returned OK."""
@@ -259,12 +268,16 @@ class Clouds:
             try:
                 self._cloud.quieten()
                 self._cloud.dumont("up")
-                self._cloud.settle()
+                self._cloud.settle(30)
                 return self._cloud
             except (AssertionError, DumontError):
                 self.close()
         self._cloud = Cloud()
-        self._cloud.start()
+        try:
+            self._cloud.start()
+        except (AssertionError, DumontError):
+            self.close()
+            raise
         return self._cloud
 
     def close(self) -> None:

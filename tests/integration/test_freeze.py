@@ -112,7 +112,7 @@ def test_ten_processes_are_frozen_and_thawed_in_a_few_milliseconds(house: Househ
         freezer.thaw()
         took_ms.append((time.perf_counter() - began) * 1000)
     print(f"freeze and thaw of 10: median {statistics.median(took_ms):.2f} ms, most {max(took_ms):.2f} ms")
-    assert min(took_ms) < 5
+    assert min(took_ms) < 20, "longer than a cut may keep a workload frozen"
 
 
 def test_a_freeze_that_takes_too_long_says_no(house: Household, freezer: Freezer) -> None:

@@ -59,7 +59,8 @@ async def test_an_instance_outlives_the_server(short_dir: Path, mode: Mode) -> N
         ) as server:
             assert server.stdout is not None
             assert [server.stdout.readline(), server.stdout.readline()] == ["open\n", "rented\n"]
-            before = processes("gpu-1", cloud_key(short_dir))
+            while not (before := processes("gpu-1", cloud_key(short_dir))):
+                await asyncio.sleep(0.02)  # a process in mid-exec shows no environment
             server.kill()
         machine = await provider.machine("gpu-1")
         assert machine.phase is Phase.RUNNING

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from dumont.model.commit import Commit
+from dumont.model.commit import Commit, CommitId
 from dumont.replication.primary import Primary
 from tests.simulation.machine import Ask, Machine
 
@@ -22,7 +22,7 @@ class Checks:
         self._asks: list[Ask] = []
         self._acked: list[Ask] = []
         self._leading: dict[str, Primary] = {}
-        self._acks: dict[str, tuple[int, int]] = {}
+        self._roots: dict[CommitId, bytes] = {}
         self.acknowledged = 0
         self.promotions = 0
 
@@ -56,6 +56,9 @@ class Checks:
         """I1 and I3 at the instant a replica becomes primary."""
         for machine in self._world.machines.values():
             primary = machine.replica._primary if machine.replica else None
+            head = primary.head if primary else None
+            if head and self._roots.setdefault(head.id, head.root) != head.root:
+                raise Broken(f"I3: the id {head.id} names two commits")
             if primary is None or self._leading.get(machine.id) is primary:
                 continue
             self._leading[machine.id] = primary

@@ -146,6 +146,10 @@ class Mischief:
         direction = self._rng.choice(["both", "both", "out", "in"])
         seconds = self._rng.choice([0.5, 1.5, 2.7, 4.0, 12.0])
         self._say(f"cut {machine.id} off ({direction}) for {seconds} s")
+        row = self._world.database._workspaces["sim"]
+        sick = {other.id for other in self._world.machines.values() if other.disk.full or other.disk.failing}
+        if sick & {row.primary_id, *row.ack_set} - {machine.id}:
+            self.forgiven = True  # the other copy can't take over, and it may not be known yet
         others = [*_OTHERS, *(other.id + "/engine" for other in self._world.machines.values() if other is not machine)]
         for process in ("/engine", "/pulse"):
             self._world.network.cut(machine.id + process, others, direction)

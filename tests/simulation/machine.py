@@ -74,6 +74,7 @@ class Machine:
         self.on_gpu = on_gpu
         self.disk = world.swaps.disk(world.rng)
         self.lease = Lease()
+        self.numbers = SimNumbers()
         self.doors = SimDoors(self)
         self.source: SimSource | None = None
         self.replica: Replica | None = None
@@ -116,13 +117,15 @@ class Machine:
         self.disk.power_cut()
         self.doors.serving = 0
         self.lease = Lease()
+        self.numbers = SimNumbers()
         self.alive = True
         self.boot()
 
     # --- the engine
 
     async def _run_engine(self) -> None:
-        host = Host(self.disk, SimWatchdog(self), self.doors, SimHistory(self), self.world.clock, self._watch)
+        world, history = self.world, SimHistory(self)
+        host = Host(self.disk, SimWatchdog(self), self.doors, history, self.numbers, world.clock, self._watch)
         replica = self.world.swaps.replica(self.id, host, Pace(rounds_max=4))
         try:
             await replica.start()
@@ -238,7 +241,29 @@ class Machine:
                 ask.answer = await self.replica.barrier(timeout_s=3.0)
 
     def _spawn(self, work: Any) -> "asyncio.Task[Any]":
-        return asyncio.get_running_loop().create_task(work)
+        task = asyncio.get_running_loop().create_task(work)
+        task.add_done_callback(_tell)
+        return task
+
+
+def _tell(task: "asyncio.Task[Any]") -> None:
+    """A process that ends by an exception is a bug of ours; nobody awaits it here."""
+    if not task.cancelled() and (error := task.exception()):
+        context = {"message": "a process of an instance failed", "exception": error}
+        asyncio.get_running_loop().call_exception_handler(context)
+
+
+class SimNumbers:
+    """Port `Numbers`: outlives the engine, and is lost with the power."""
+
+    def __init__(self) -> None:
+        self._last: CommitId | None = None
+
+    def last(self) -> CommitId | None:
+        return self._last
+
+    def note(self, id: CommitId) -> None:
+        self._last = id
 
 
 class SimWatchdog:

@@ -225,8 +225,14 @@ def simulate(seed: int, calm: bool = False, swaps: Swaps = REAL) -> Outcome:
         broken.add_note("\n".join(world.mischief.log))
         raise
     finally:
-        for task in asyncio.all_tasks(loop):
-            task.cancel()
         loop.after_event = None
-        loop.run_until_complete(asyncio.sleep(1))
+        loop.run_until_complete(_end_all())
         loop.close()
+
+
+async def _end_all() -> None:
+    """Cancel every task until none is left: the ends of some start others."""
+    while others := asyncio.all_tasks() - {asyncio.current_task()}:
+        for task in others:
+            task.cancel()
+        await asyncio.wait(others, timeout=1)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from dumont.replication.replica import Replica
 
 _LINE_BYTES_MAX = 2**20
 _TIMEOUT_S_MAX = 600.0
+_PATH_BYTES_MAX = 4095
 
 
 class Calls:
@@ -48,24 +50,32 @@ class Calls:
             return {"outcome": "unknown", "reason": str(error)}
         return told(await self._replica.barrier(paths, timeout_s))
 
-    def _understood(self, line: bytes) -> tuple[list[bytes], float]:
+    def _understood(self, line: bytes) -> tuple[set[bytes], float]:
         try:
             call = json.loads(line)
             if call["call"] != "barrier":
                 raise BadInput(f"the agent knows no call {call['call']!r}; it knows 'barrier'")
-            paths = [self._inside(str(path)) for path in call.get("paths", [])]
-            return paths, min(max(float(call.get("timeout_s", 10.0)), 0.0), _TIMEOUT_S_MAX)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            paths = set().union(*(self._inside(str(path)) for path in call.get("paths", [])))
+            timeout_s = call.get("timeout_s")
+            wanted_s = self._replica.barrier_timeout_s if timeout_s is None else float(timeout_s)
+            if math.isnan(wanted_s):
+                raise BadInput("timeout_s must be a number of seconds")
+            return paths, min(max(wanted_s, 0.0), _TIMEOUT_S_MAX)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise BadInput(f"this is not a call: {error!r}. Use `dumont.barrier()`") from error
 
-    def _inside(self, path: str) -> bytes:
-        top = os.fsencode(self._workspace_dir)
-        full = os.path.normpath(os.fsencode(path))
-        if full == top:
-            return b""
-        if not full.startswith(top + b"/"):
+    def _inside(self, path: str) -> set[bytes]:
+        """The name that `path` stands for, and the file that it leads to, as paths of the tree."""
+        named = os.path.normpath(os.fsencode(path))
+        if b"\0" in named or len(named) > _PATH_BYTES_MAX or any(len(part) > 255 for part in named.split(b"/")):
+            raise BadInput(f"{path[:60]!r} can't be the name of a file")
+        above = os.path.realpath(os.path.dirname(named))
+        found = {os.path.join(above, os.path.basename(named)), os.path.realpath(named)}
+        top = os.path.realpath(os.fsencode(self._workspace_dir))
+        inside = {full[len(top) + 1 :] for full in found if (full + b"/").startswith(top + b"/")}
+        if not inside:
             raise BadInput(f"{path} is not in the workspace {self._workspace_dir}; no barrier can cover it")
-        return full[len(top) + 1 :]
+        return inside
 
 
 def told(answer: Answer) -> dict[str, Any]:

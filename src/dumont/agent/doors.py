@@ -4,7 +4,7 @@ import asyncio
 
 from dumont.agent.boot import RunDir
 from dumont.clock import Clock
-from dumont.errors import Corrupt, LinkClosed
+from dumont.errors import Corrupt, LinkClosed, Refused
 from dumont.model.commit import Commit
 from dumont.wire.control import Assignment
 from dumont.wire.link import SocketLink
@@ -47,54 +47,59 @@ class SessionDoors:
             self._tell(Serve(order.workspace, order.epoch, False, "", order.owner_keys, order.host_key))
 
     async def quiesce(self, assignment: Assignment) -> None:
-        """Warn, run `on_switch`, end workload and shells. Bounded; the doors are shut afterwards in any case."""
+        """Warn, run `on_switch`, end workload and shells. Bounded; the doors are shut afterwards in any case.
+
+        Raises Refused when the session process did not say in time that nothing runs any more.
+        """
         service = assignment.service
         self._quiesced.clear()
-        if self._link is not None:
-            try:
+        try:
+            if self._link is None:
+                raise Refused("the session process is away: nobody can say whether the workload has ended")
+            async with asyncio.timeout(service.switch_grace_s + _QUIESCE_SLACK_S):
                 await self._link.send(Quiesce(service.on_switch, service.switch_grace_s))
-                async with asyncio.timeout(service.switch_grace_s + _QUIESCE_SLACK_S):
-                    await self._quiesced.wait()
-            except (LinkClosed, TimeoutError):
-                pass  # closing the doors ends whatever is left
-        self.prepare(assignment)
+                await self._quiesced.wait()
+        except (LinkClosed, TimeoutError) as error:
+            raise Refused(f"the session process did not end the workload: {str(error) or 'timed out'}") from error
+        finally:
+            self.prepare(assignment)
 
     async def run(self) -> None:
         """Hold the link to the session process for ever."""
         while True:
             try:
                 await self._hold()
-            except (OSError, LinkClosed, Corrupt):
+            except* (OSError, LinkClosed, Corrupt):
                 self.report = _CLOSED
-                await self._clock.sleep(_REDIAL_S)
+            await self._clock.sleep(_REDIAL_S)
 
     async def _hold(self) -> None:
         reader, writer = await asyncio.open_unix_connection(self._run.session_socket)
         link: SocketLink[ToSession, FromSession] = SocketLink(reader, writer, FromSession, peer="session")
         self._link = link
         self._news.set()
-        telling = asyncio.get_running_loop().create_task(self._tell_forever(link))
         try:
-            while True:
-                match await link.receive():
-                    case Serving() as report:
-                        self.report = report
-                    case Quiesced():
-                        self._quiesced.set()
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._hear_forever(link))
+                tasks.create_task(self._tell_forever(link))
         finally:
             self._link = None
-            telling.cancel()
             link.close()
 
+    async def _hear_forever(self, link: SocketLink[ToSession, FromSession]) -> None:
+        while True:
+            match await link.receive():
+                case Serving() as report:
+                    self.report = report
+                case Quiesced():
+                    self._quiesced.set()
+
     async def _tell_forever(self, link: SocketLink[ToSession, FromSession]) -> None:
-        try:
-            while True:
-                await self._news.wait()
-                self._news.clear()
-                if self._order is not None:
-                    await link.send(self._order)
-        except LinkClosed:
-            return
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            if self._order is not None:
+                await link.send(self._order)
 
     def _tell(self, order: Serve) -> None:
         if order != self._order:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dumont.clock import Clock
-from dumont.errors import Corrupt, DumontError, LinkClosed
+from dumont.errors import Corrupt, LinkClosed
 from dumont.model.instance import Role
 from dumont.replication.replica import Replica
 from dumont.replication.sender import StreamLink
@@ -33,7 +33,7 @@ class Lines:
 
 
 class Duty:
-    """Runs until cancelled. Nothing here waits for the server while data flows between replicas."""
+    """Runs until cancelled, or a task of the replica fails. Nothing here waits for the server while data flows."""
 
     def __init__(self, instance_id: str, replica: Replica, lines: Lines, clock: Clock, rng: random.Random) -> None:
         self._me = instance_id
@@ -42,14 +42,19 @@ class Duty:
         self._clock = clock
         self._rng = rng
         self._assignment: Assignment | None = None
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._crew = replica.crew
         self._streams: dict[str, asyncio.Task[None]] = {}
 
     async def run(self) -> None:
-        """Hold the control link and the streams, each for ever."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._control_forever())
-            tasks.create_task(self._dial_forever())
+        """Hold the control link and the streams, each for ever. Raises what is unforeseen: the engine then ends."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._control_forever())
+                tasks.create_task(self._dial_forever())
+                tasks.create_task(self._retry_forever())
+                tasks.create_task(self._crew.fail())
+        finally:
+            self._crew.dismiss()
 
     def accept(self, link: StreamLink) -> None:
         """A replica dialled us."""
@@ -70,7 +75,7 @@ class Duty:
         """One control link, until it closes. Raises LinkClosed or Corrupt."""
         try:
             await link.send(AgentHello(VERSION, self._me))
-            reporting = self._spawn(self._report_forever(link))
+            reporting = self._crew.start(self._report_forever(link))
             try:
                 while True:
                     await self._obey(link, await link.receive())
@@ -83,9 +88,9 @@ class Duty:
         match message:
             case Assignment():
                 self._assignment = message
-                self._spawn(self._replica.assign(message))
+                self._crew.start(self._replica.assign(message))
             case Sync():
-                self._spawn(self._sync(link, message))
+                self._crew.start(self._sync(link, message))
 
     async def _sync(self, link: ControlLink, sync: Sync) -> None:
         answer = await self._replica.barrier((), sync.timeout_s)
@@ -119,6 +124,13 @@ class Duty:
         except LinkClosed:
             link.close()
 
+    async def _retry_forever(self) -> None:
+        """Try an assignment again that could not be followed for a reason that may pass: a full disk, a store away."""
+        while True:
+            await self._clock.sleep(_RETRY_S_MAX)
+            if self._assignment and self._replica.may_go_on:
+                await self._replica.assign(self._assignment)
+
     async def _dial_forever(self) -> None:
         """Keep one stream to every peer that the assignment tells us to dial."""
         while True:
@@ -127,7 +139,7 @@ class Duty:
                 for peer in assignment.peers:
                     busy = self._streams.get(peer.instance_id)
                     if peer.dial and peer.endpoints.stream_port and (busy is None or busy.done()):
-                        self._streams[peer.instance_id] = self._spawn(self._stream(peer))
+                        self._streams[peer.instance_id] = self._crew.start(self._stream(peer))
             await self._clock.sleep(_REDIAL_S)
 
     async def _stream(self, peer: Peer) -> None:
@@ -140,17 +152,6 @@ class Duty:
             return
         if attached := self._replica.attach(link):
             await asyncio.wait([attached])
-
-    def _spawn(self, work: Any) -> "asyncio.Task[Any]":
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-        return task
-
-    def _done(self, task: "asyncio.Task[Any]") -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) and not isinstance(error, DumontError):
-            raise error
 
 
 def _urgent(status: Status) -> tuple[object, ...]:

@@ -6,7 +6,9 @@ Nothing in here survives a crash but what is on disk; the watchdog starts it aga
 import asyncio
 import os
 import random
+import ssl
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,11 +19,12 @@ from dumont.agent.calls import Calls
 from dumont.agent.doors import SessionDoors
 from dumont.agent.duty import ControlLink, Duty, Lines
 from dumont.agent.history import StoredHistory
-from dumont.agent.join import join
+from dumont.agent.join import join, renew_for_ever
+from dumont.agent.numbers import WrittenNumbers
 from dumont.agent.orders import Orders
 from dumont.agent.source import LiveSource
 from dumont.clock import Clock, SystemClock
-from dumont.errors import AlreadyStored, StoreError
+from dumont.errors import AlreadyStored, BadInput, StoreError
 from dumont.model.commit import Commit, CommitId
 from dumont.replication.ports import Host, Source
 from dumont.replication.replica import Replica
@@ -36,6 +39,8 @@ from dumont.wire.link import READ_AHEAD_BYTES, SocketLink, dial
 from dumont.wire.store import FromStore
 from dumont.wire.stream import StreamMessage
 
+_LOOK_AGAIN_S = 0.5
+
 
 @dataclass
 class Engine:
@@ -45,13 +50,14 @@ class Engine:
     boot: Boot
     clock: Clock
     stream_port: int = 0
+    _accepting: ssl.SSLContext | None = None
     _written_epoch: int = -1
     _stored: CommitId | None = None
 
     async def serve(self) -> None:
         """Join, recover, and do the duty until the process ends."""
         await join(self.run, self.boot, self.clock, random.Random())
-        self._calling = client_context(self.run.certificate, self.run.key, self.run.authority)
+        self._use_identity()
         self._doors = SessionDoors(self.run, self.clock)
         store = RemoteStore(self._dial_store, self.boot.instance_id)
         disk = WorkspaceDisk(self.boot.workspace_dir, self.boot.data_dir)
@@ -62,6 +68,7 @@ class Engine:
             watchdog=Orders(self.run),
             doors=self._doors,
             history=history,
+            numbers=WrittenNumbers(self.run.path / "numbers"),
             clock=self.clock,
             watch=self._watch,
         )
@@ -75,15 +82,34 @@ class Engine:
             tasks.create_task(Calls(self.run, self.boot.workspace_dir, replica).serve_forever())
             tasks.create_task(duty.run())
             tasks.create_task(self._store_forever(replica, history))
+            tasks.create_task(self._renew_identity())
+
+    def _use_identity(self) -> None:
+        """Links that are opened or accepted from now on use the identity in the run directory; open ones go on."""
+        run = self.run
+        self._calling = client_context(run.certificate, run.key, run.authority)
+        if self._accepting is None:
+            self._accepting = server_context(run.certificate, run.key, run.authority, ClientCertificate.REQUIRED)
+        else:
+            self._accepting.load_cert_chain(run.certificate, run.key)
+
+    async def _renew_identity(self) -> None:
+        """A refusal ends the renewing and not the engine: replicas go on without the server as long as they may."""
+        try:
+            await renew_for_ever(self.run, self.boot, self.clock, self._use_identity)
+        except BadInput as error:
+            print(f"engine: the identity is not renewed: {error}", file=sys.stderr)  # noqa: T201  # into its log
 
     async def _store_forever(self, replica: Replica, history: StoredHistory) -> None:
         """While this is the primary, add its newest commit to the store every `store_every_s`."""
         kept: Commit | None = None
+        pause_s = replica.store_every_s
         while True:
-            await self.clock.sleep(replica.store_every_s)
-            led = replica.committed()
+            await self.clock.sleep(pause_s)
+            led, pause_s = replica.committed(), _LOOK_AGAIN_S
             if led is None or led[0] == kept:
                 continue
+            pause_s = replica.store_every_s
             try:
                 self._stored = (await history.keep(*led)).id
                 kept = led[0]
@@ -94,13 +120,12 @@ class Engine:
 
     async def _listen(self, duty: Duty) -> asyncio.Server:
         """Where a standby or primary that dials us arrives; only instances with our authority's certificate do."""
-        accepting = server_context(self.run.certificate, self.run.key, self.run.authority, ClientCertificate.REQUIRED)
 
         async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             duty.accept(SocketLink(reader, writer, StreamMessage))
 
         server = await asyncio.start_server(
-            accept, self._bind_host, self.boot.stream_port, ssl=accepting, limit=READ_AHEAD_BYTES
+            accept, self._bind_host, self.boot.stream_port, ssl=self._accepting, limit=READ_AHEAD_BYTES
         )
         self.stream_port = server.sockets[0].getsockname()[1]
         return server
@@ -131,9 +156,10 @@ class Engine:
         """Add what only the machine knows, and leave the epoch where the pulse finds it."""
         if status.epoch != self._written_epoch:
             temporary = self.run.epoch.with_suffix(".new")
-            temporary.write_text(str(status.epoch))
-            os.replace(temporary, self.run.epoch)
-            self._written_epoch = status.epoch
+            with suppress(OSError):  # a full disk: it is written with one of the next statuses
+                temporary.write_text(str(status.epoch))
+                os.replace(temporary, self.run.epoch)
+                self._written_epoch = status.epoch
         report = self._doors.report
         return msgspec.structs.replace(status, workload=report.workload, meters=report.meters, stored=self._stored)
 

@@ -49,8 +49,8 @@ class LiveSource:
         await self._inotify.wait()
 
     def hints(self) -> list[Hint]:
-        """Everything that the kernel has queued, without waiting."""
-        return self._inotify.drain()
+        """Everything that the kernel has queued, without waiting, and names whose inode was read by another name."""
+        return self._inotify.drain() + [Hint(path) for path in sorted(self._tree.relinked())]
 
     def mapped(self) -> set[bytes]:
         """Files that a process of the workload may change through shared memory."""

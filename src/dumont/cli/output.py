@@ -109,6 +109,9 @@ def table(*columns: str) -> Table:
 
 def at_risk(workspace: WorkspaceShown) -> str:
     """The data-at-risk gauge in one line. Unknown is not zero."""
+    if workspace.state == "lost":
+        nobody = _("no copy can be reached")
+        return f"[bold red]{nobody}[/]"
     if workspace.single_copy_since:
         since = _("single copy since {when}").format(when=instant(workspace.single_copy_since))
         return f"[bold red]{since} ({ago(workspace.single_copy_since)})[/]"
@@ -143,6 +146,8 @@ def event_word(kind: str) -> str:
         "restored_from_store": _("restored from the store"),
         "database_was_restored": _("the database was restored"),
         "recover": _("recovered"),
+        "restart": _("going on after a restart"),
+        "restarted_single_copy": _("the only copy restarted"),
         "ack_set": _("ack set changed"),
         "fenced": _("fenced"),
         "releasing": _("letting go"),

@@ -28,7 +28,7 @@ def assignment(view: View, instance_id: str) -> Assignment:
         service=row.policy.service,
         on_gpu=sighting is not None and sighting.instance.machine is Machine.GPU,
         owner_keys=row.owner_keys,
-        host_key=row.host_key,
+        host_key=row.host_key if role is not Role.NONE else "",
         barrier_timeout_s=row.policy.barrier_timeout_s,
         store_every_s=row.policy.store_every_s,
     )

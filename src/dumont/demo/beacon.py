@@ -64,10 +64,12 @@ def leave(text: str, number: int) -> str:
 def show() -> None:
     log = DIRECTORY / "log.txt"
     resumed = Path("resume.jsonl")
+    # Another beacon may be writing: a text stands in the log before it stands in a slot, so the log is read last.
+    slots = {path.as_posix(): path.read_text().strip() for path in sorted(DIRECTORY.glob("slot-*.txt"))}
     say(
         {
             "lines": log.read_text().splitlines() if log.exists() else [],
-            "slots": {path.as_posix(): path.read_text().strip() for path in sorted(DIRECTORY.glob("slot-*.txt"))},
+            "slots": slots,
             "resumed": [json.loads(line) for line in resumed.read_text().splitlines()] if resumed.exists() else [],
         }
     )

@@ -1,13 +1,31 @@
 """A command of this machine, such as `ip`: run without a shell, bounded in time, its complaint kept."""
 
 import asyncio
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 
 from dumont.errors import ProviderError
 
 SECONDS_MAX = 15.0
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+_inherited: ContextVar[tuple[int, ...]] = ContextVar("inherited", default=())
+
+
+@contextlib.contextmanager
+def handing_down(lock: int) -> Iterator[None]:
+    """Commands run meanwhile inherit the lock's descriptor.
+
+    When we are killed, a command that was started goes on; the lock is held until the last of them has ended.
+    """
+    before = _inherited.set((*_inherited.get(), lock))
+    try:
+        yield
+    finally:
+        _inherited.reset(before)
 
 
 def which(name: str) -> str:
@@ -25,6 +43,7 @@ async def run(argv: Sequence[str], stdin: str = "") -> str:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
+            pass_fds=_inherited.get(),
         )
     except OSError as error:
         raise ProviderError(f"`{argv[0]}` can't be started: {error}") from error

@@ -28,6 +28,10 @@ LONGEST_SOCKET = "watchdog.sock"
 SOCKET_PATH_BYTES_MAX = 107  # sun_path of unix(7), less its closing zero
 NOT_THE_HOSTS = {"proc", "dev", "tmp", "run", "boot", "lost+found", WORKSPACE, DATA}
 TEMPORARY = ("/tmp", "/var/tmp")
+PRIVATE = ("/root", "/home")
+"""People's own directories: an instance sees none of them but what Python needs."""
+SECRETS = ("shadow*", "gshadow*", "ssh/ssh_host_*_key")
+"""Files under /etc that only root may read, and an instance started by root must not."""
 CAPABILITIES = (
     "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_NET_BIND_SERVICE", "CAP_SETFCAP",
     "CAP_SETGID", "CAP_SETPCAP", "CAP_SETUID", "CAP_SYS_CHROOT",
@@ -139,12 +143,15 @@ def _filesystem(disk: Disk, home: Path) -> list[str]:
             shown.append(Path(entry.path))
     options += ["--proc", "/proc", "--dev", "/dev"]
     masked = [Path(path) for path in TEMPORARY if Path(path).is_dir() and not Path(path).is_symlink()]
+    masked += [Path(path) for path in PRIVATE if Path(path) in shown]
     masked += [home] if any(home.is_relative_to(path) for path in shown) else []
     for path in masked:
         options += ["--tmpfs", str(path)]
     for path in _needed():
         if any(map(path.is_relative_to, masked)) or not any(map(path.is_relative_to, shown)):
             options += ["--ro-bind", str(path), str(path)]
+    for secret in (path for pattern in SECRETS for path in sorted(Path("/etc").glob(pattern))):
+        options += ["--ro-bind", "/dev/null", str(secret)]
     resolver = "/run/systemd/resolve"  # where resolv.conf leads to on many machines
     return [*options, "--ro-bind-try", resolver, resolver, "--chdir", f"/{WORKSPACE}"]
 

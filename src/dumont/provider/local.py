@@ -26,6 +26,7 @@ from typing import Any
 from dumont.errors import NoCapacity, NoSuchInstance, ProviderError
 from dumont.model.instance import Machine
 from dumont.provider.base import Boot, Machinery, Offer, Phase
+from dumont.provider.command import handing_down
 from dumont.provider.jail import RUN, Disk, Mode, argv, environment
 from dumont.provider.network import NUMBERS, Network, cloud_key
 from dumont.provider.process import Process, end, launch
@@ -196,7 +197,9 @@ class LocalProvider:
                     return  # another release was faster, and the label may even be in use again
                 await end(self._marks(ref))
                 if number := _number(directory):
-                    await (self._network or await Network.open(self.home)).unplug(number)
+                    network = self._network or await Network.open(self.home)
+                    with handing_down(lock):
+                        await network.unplug(number)
                 gone = directory.path.with_name(f"{GONE}{ref}-{directory.path.stat().st_ino}")
                 directory.path.rename(gone)
             await asyncio.to_thread(_remove, gone)
@@ -258,7 +261,8 @@ class LocalProvider:
         disk = Disk(directory.root, Mode(intent["mode"]))
         cable = None
         if self._network is not None and intent["cable"]:
-            cable = await self._network.plug(intent["cable"]["number"])
+            with handing_down(lock):
+                cable = await self._network.plug(intent["cable"]["number"])
         disk.prepare()
         disk.boot(boot, machine, cable)
         command = argv(disk, self.home, directory.label, cable, (*self._command, str(disk.inside(RUN))))

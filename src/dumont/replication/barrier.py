@@ -106,9 +106,11 @@ class Barriers:
         safe = self.safe()
         still = []
         for commit, future in self._waiting:
+            if future.done():
+                continue  # its time was over
             if safe is None or safe < commit.id:
                 still.append((commit, future))
-            elif not future.done():
+            else:
                 self.ok_seq = max(self.ok_seq, commit.id.seq)
                 _answer(future, Answer(ok=True, commit=commit))
         self._waiting = still

@@ -1,4 +1,4 @@
-"""A crew: the tasks of one engine. The first that fails in an unforeseen way ends it, so that no role dies in silence."""
+"""A crew: the tasks of one engine. One that fails in an unforeseen way ends them all: no role dies in silence."""
 
 import asyncio
 from collections.abc import Coroutine

@@ -4,17 +4,21 @@ import asyncio
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from dumont.clock import Clock
+from dumont.errors import Fenced
 from dumont.model.commit import Change, Commit, CommitId
 from dumont.replication.barrier import AckSet, Answer, Barriers
+from dumont.replication.crew import Crew
 from dumont.replication.cut import Cut, Cutter
-from dumont.replication.ports import Watchdog
+from dumont.replication.ports import Host
 from dumont.replication.sender import Heard, Progress, Sender, StreamLink
 from dumont.wire.control import PeerStatus, Risk
 from dumont.wire.stream import VERSION, StreamHello
 
+FUZZY_AFTER_S = 5.0
+"""When no cut has been consistent for so long, a fuzzy commit, that says what it is, risks less than none at all."""
 _IDLE_CHECK_S = 1.0
 _UNACKED_MAX = 256
+_UNACKED_PATHS_MAX = 50_000
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ class _Unacked:
 class Primary:
     """The one replica whose barriers count, as long as nobody has heard of a higher epoch."""
 
-    def __init__(self, seat: Seat, cutter: Cutter, head: Commit | None, clock: Clock, watchdog: Watchdog) -> None:
+    def __init__(self, seat: Seat, cutter: Cutter, head: Commit | None, host: Host, crew: Crew) -> None:
         self.seat = seat
         self.head = head
         self.started_from = head
@@ -48,18 +52,20 @@ class Primary:
         self.commits = 0
         self.last_cut = Cut(consistent=True)
         self._cutter = cutter
-        self._clock = clock
-        self._watchdog = watchdog
+        self._clock = host.clock
+        self._watchdog = host.watchdog
+        self._numbers = host.numbers
+        self._crew = crew
         self._senders: dict[str, Sender] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
         self._declared: set[bytes] = set()
         self._unacked: list[_Unacked] = []
         self._blob_bytes = 0
         self._dirty_since: float | None = None
-        self._sealing: asyncio.Future[Commit] | None = None
+        self._sealing: asyncio.Future[None] | None = None
         self._closed = ""
         self._wake = asyncio.Event()
         self._checked_at = 0.0
+        self._committed_at = host.clock.monotonic()
         self._parent_root = cutter.tree.root()
 
     async def run(self) -> None:
@@ -69,25 +75,27 @@ class Primary:
             await self._rest()
 
     def close(self, reason: str) -> None:
-        """Acknowledge nothing more, hang up on the standbys, and let `run` return."""
+        """Acknowledge nothing more, hang up on the standbys, let `run` return and `seal` fail."""
         self._closed = self._closed or reason
-        self.barriers.close(reason)
+        self.barriers.close(self._closed)
+        if self._sealing is not None:
+            self._sealing.cancel()
         for sender in self._senders.values():
             sender.close()
         self._wake.set()
 
-    def attach(self, link: StreamLink) -> "asyncio.Task[None]":
+    def attach(self, link: StreamLink) -> "asyncio.Task[None] | None":
         """Serve a standby over `link`; a newer link of the same standby replaces the older. Done when it closed."""
+        if self._closed:
+            link.close()
+            return None
         if before := self._senders.get(link.peer):
             before.close()
         root = self._cutter.tree.root() if self.head and not self._cutter.pending else b""
         hello = StreamHello(VERSION, self.seat.workspace, self.seat.instance_id, self.seat.epoch, _id(self.head), root)
         sender = Sender(link, hello, self._clock, Heard(self._ack, self._alive, self._wake.set))
         self._senders[link.peer] = sender
-        task = asyncio.get_running_loop().create_task(sender.run())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
+        return self._crew.start(sender.run())
 
     def adopt(self, version: int, members: Collection[str]) -> None:
         """Use the ack set that the server made; older versions are ignored."""
@@ -101,11 +109,18 @@ class Primary:
         return await self.barriers.ask(timeout_s)
 
     async def seal(self) -> Commit:
-        """Cut the last commit of this epoch, the workload being stopped, and acknowledge nothing more."""
+        """Cut the last commit of this epoch, the workload being stopped, and acknowledge nothing more.
+
+        Waits for a consistent one: the tree must be exactly the commit. Raises Fenced when this primary was closed.
+        """
         if self._sealing is None:
             self._sealing = asyncio.get_running_loop().create_future()
             self._wake.set()
-        return await asyncio.shield(self._sealing)
+        if not self._closed:
+            await asyncio.wait([self._sealing])
+        if self.sealed is None or self._closed:
+            raise Fenced(self._closed)
+        return self.sealed
 
     def divergence(self) -> tuple[CommitId | None, set[bytes]]:
         """The last commit that the ack set holds, and every path that changed after it."""
@@ -159,10 +174,11 @@ class Primary:
             declared |= self._missing(sender)
         began = self._clock.monotonic()
         self._dirty_since = self._dirty_since or began
-        self.last_cut = cut = await self._cutter.cut(self._sink, declared)
+        self.last_cut = cut = await self._cutter.cut(self._sink, declared, thorough=wanted)
         if self._closed:
             return
-        if cut.consistent or wanted:
+        overdue = began - self._committed_at > FUZZY_AFTER_S
+        if cut.consistent or wanted or overdue:
             commit = await self._commit(cut, began, joining)
             self.barriers.cover(asked, commit)
 
@@ -192,13 +208,16 @@ class Primary:
         before, parent_root = self.head, self._parent_root
         changes = self._cutter.take_changes()
         for sender in self._senders.values():
-            sender.stale.update(change.path for change in changes)
-        commit = self.sealed or self._next(cut, joining, fresh=bool(changes or joining))
+            if not sender.closed:
+                sender.stale.update(change.path for change in changes)
+        sealing = self._sealing is not None and self.sealed is None and cut.consistent
+        commit = self.sealed or self._next(cut, joining, fresh=bool(changes or joining or sealing), sealing=sealing)
         assert commit.root == self._cutter.tree.root(), "the sealed tree changed after its workload had ended"
         self._note_unacked(commit, began, changes)
         self.head, self._parent_root = commit, commit.root
-        if self._sealing is not None and self.sealed is None:
-            self._seal_with(commit, self._sealing)
+        self._committed_at = began
+        if sealing:
+            self._seal_with(commit)
         for sender in list(self._senders.values()):
             if sender.progress is Progress.FOLLOWING and commit is not before:
                 await sender.commit(commit, parent_root, changes)
@@ -207,17 +226,18 @@ class Primary:
         self._trim()
         return commit
 
-    def _next(self, cut: Cut, joining: list[Sender], fresh: bool) -> Commit:
+    def _next(self, cut: Cut, joining: list[Sender], *, fresh: bool, sealing: bool) -> Commit:
         """The commit record for the tree as it is, or the head when it says all there is to say."""
-        head, root, sealing = self.head, self._cutter.tree.root(), self._sealing is not None
-        stands = head is not None and head.id.epoch == self.seat.epoch and (head.consistent or not cut.consistent)
-        if head is not None and stands and not fresh and not sealing:
+        head = self.head
+        if head is not None and not fresh and head.id.epoch == self.seat.epoch and _says(head, cut):
             return head
-        seqs = [sender.peer_head.seq for sender in joining if sender.peer_head]
+        given = [id.seq for id in (_id(head), self._numbers.last(), *(sender.peer_head for sender in joining)) if id]
+        id = CommitId(self.seat.epoch, max(given, default=0) + 1)
+        self._numbers.note(id)
         return Commit(
-            id=CommitId(self.seat.epoch, max([head.id.seq if head else 0, *seqs]) + 1),
+            id=id,
             parent=_id(head),
-            root=root,
+            root=self._cutter.tree.root(),
             at_ns=int(self._clock.now().timestamp() * 1_000_000) * 1_000,
             consistent=cut.consistent,
             fuzzy=cut.fuzzy,
@@ -225,11 +245,11 @@ class Primary:
             sealed=sealing,
         )
 
-    def _seal_with(self, commit: Commit, sealing: asyncio.Future[Commit]) -> None:
+    def _seal_with(self, commit: Commit) -> None:
         self.sealed = commit
         self.barriers.close("sealed for a switchover")
-        if not sealing.done():
-            sealing.set_result(commit)
+        if self._sealing is not None and not self._sealing.done():
+            self._sealing.set_result(None)
 
     def _all_missing(self, sender: Sender) -> tuple[Change, ...]:
         tree = self._cutter.tree
@@ -246,8 +266,10 @@ class Primary:
         self._unacked.append(_Unacked(commit.id, began, blob_bytes, {change.path for change in changes}))
         if len(self._unacked) > _UNACKED_MAX:
             first, second = self._unacked[:2]
-            merged = _Unacked(second.id, first.since, first.size + second.size, first.paths | second.paths)
-            self._unacked[:2] = [merged]
+            first.paths |= second.paths
+            if len(first.paths) > max(_UNACKED_PATHS_MAX, 2 * len(self._cutter.tree)):  # names that came and went
+                first.paths = {path for path in first.paths if path in self._cutter.tree}
+            self._unacked[:2] = [_Unacked(second.id, first.since, first.size + second.size, first.paths)]
 
     def _trim(self) -> None:
         safe = self.barriers.safe()
@@ -265,3 +287,8 @@ class Primary:
 
 def _id(commit: Commit | None) -> CommitId | None:
     return commit.id if commit else None
+
+
+def _says(head: Commit, cut: Cut) -> bool:
+    """Whether `head` tells of the same tree what `cut` found: as consistent, and with every file named that moved."""
+    return head.consistent == cut.consistent and set(cut.fuzzy) <= set(head.fuzzy)

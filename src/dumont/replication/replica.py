@@ -8,12 +8,13 @@ import asyncio
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from dumont.errors import DiskFull, NotDurable, StoreError
+from dumont.errors import Corrupt, DiskFull, Fenced, NotDurable, Refused, StoreError
 from dumont.model.commit import Commit, CommitId
 from dumont.model.instance import Role
 from dumont.replication.barrier import Answer
+from dumont.replication.crew import Crew
 from dumont.replication.cut import Cutter, Pace
-from dumont.replication.ports import Host, Promise
+from dumont.replication.ports import Host, Kept, Promise
 from dumont.replication.primary import Primary, Seat
 from dumont.replication.sender import StreamLink
 from dumont.replication.standby import Standby, hello_of
@@ -35,7 +36,10 @@ class _Fork:
 
 
 class Replica:
-    """The role machine of one instance. `assign` and `attach` may be called at any time."""
+    """The role machine of one instance. `assign` and `attach` may be called at any time.
+
+    Whoever runs it awaits `crew.fail`: what is unforeseen ends the engine. What is foreseen is told as `halted`.
+    """
 
     standby_type: type[Standby] = Standby
 
@@ -43,6 +47,7 @@ class Replica:
         self._me = instance_id
         self._host = host
         self._pace = pace or Pace()
+        self.crew = Crew()
         self._lock = asyncio.Lock()
         self._promise = Promise()
         self._tree = Tree()
@@ -55,12 +60,19 @@ class Replica:
         self._fork: _Fork | None = None
         self._branch: BranchSaved | None = None
         self._halted = ""
+        self._unfit = ""  # why this replica plays no role any more, until its engine starts anew
+        self._full = ""  # why it would refuse as a standby what it refused before
+        self._unwatched = False  # it led, and nobody has watched the tree since
         self._seen = 0
         self._unsure_epoch = 0  # the machine restarted in it: its tree may lack what was acknowledged
 
     async def start(self) -> None:
-        """Recover what the disk holds. Every agent boots without a role."""
-        kept = await self._host.disk.load()
+        """Recover what the disk holds. Every agent boots without a role; one that can't be recovered never has any."""
+        try:
+            kept = await self._host.disk.load()
+        except (DiskFull, NotDurable, Corrupt) as error:
+            self._unfit = f"what the disk holds can't be recovered: {error}"
+            return
         self._promise, self._tree, self._head = kept.promise, kept.tree, kept.head
         self._seen = kept.promise.epoch
         if kept.head is None and len(kept.tree) > 1 and kept.promise.epoch:
@@ -77,11 +89,20 @@ class Replica:
             self._silence(assignment)
         self._latest = assignment
         async with self._lock:
-            if assignment is self._latest:
+            if assignment is self._latest and not self._unfit:
                 try:
                     await self._converge(assignment)
-                except (DiskFull, NotDurable, StoreError) as error:
+                except (NotDurable, Corrupt) as error:
+                    self._give_up(str(error))
+                except (Refused, StoreError, OSError) as error:
                     self._halted = str(error)
+                else:
+                    self._halted = ""
+
+    @property
+    def may_go_on(self) -> bool:
+        """Whether it is halted for a reason that may pass: the same assignment is worth another try."""
+        return bool(self._halted) and not self._unfit
 
     def attach(self, link: StreamLink) -> "asyncio.Task[None] | None":
         """Use a replication stream that was dialled or accepted; the task ends when the link does.
@@ -114,6 +135,11 @@ class Replica:
         """How often a primary adds its commit to the store, in seconds."""
         return self._latest.store_every_s if self._latest else 60.0
 
+    @property
+    def barrier_timeout_s(self) -> float:
+        """How long a barrier waits that does not say so itself, in seconds."""
+        return self._latest.barrier_timeout_s if self._latest else 10.0
+
     def committed(self) -> tuple[Commit, Tree] | None:
         """A primary's newest commit with its tree; None for others, and while the tree is already ahead of it."""
         primary, cutter = self._primary, self._cutter
@@ -127,7 +153,7 @@ class Replica:
         head = primary.head if primary else standby.head if standby else self._head
         return Status(
             instance_id=self._me,
-            epoch=self._promise.epoch,
+            epoch=self._seen if self._unfit else self._promise.epoch,  # the unfit acknowledge nothing, so can't lie
             role=self.role,
             endpoints=endpoints,
             ready=primary is not None and self._host.doors.serving == self._promise.epoch,
@@ -147,7 +173,7 @@ class Replica:
             uncovered=head.uncovered if head else (),
             commits=primary.commits if primary else standby.commits if standby else 0,
             branch_saved=self._branch,
-            halted=self._halted or (standby.halted if standby else ""),
+            halted=self._unfit or self._halted or (standby.halted if standby else ""),
             rebooted=self._is_unsure,
         )
 
@@ -165,10 +191,21 @@ class Replica:
         if self._standby:
             self._standby.silence()
 
+    def _give_up(self, reason: str) -> None:
+        """What this disk or tree holds can't be relied on: no role any more."""
+        self._unfit = self._unfit or reason
+        if self._primary:
+            self._primary.close(reason)
+            self._host.doors.close()
+        if self._standby:
+            self._standby.silence()
+
     async def _converge(self, assignment: Assignment) -> None:
         if assignment.epoch > self._promise.epoch:
             await self._leave()
             await self._keep(Promise(assignment.epoch))
+        if self._unfit:
+            return
         match assignment.role:
             case Role.PRIMARY:
                 await self._lead(assignment)
@@ -194,37 +231,48 @@ class Replica:
         """Set the watches, then say that the tree moves on from its commit, then lead."""
         host = self._host
         source = await host.watch(self._tree)
-        await host.disk.set_head(None, self._tree)
         cutter = Cutter(source, self._tree, host.clock, self._pace)
-        if self._head is None:
+        try:
+            await host.disk.set_head(None, self._tree)
+        except (DiskFull, NotDurable):
+            cutter.close()
+            raise
+        if self._head is None or self._unwatched:
             cutter.distrust_everything()
         seat = Seat(assignment.workspace, self._me, assignment.epoch)
-        primary = Primary(seat, cutter, self._head, host.clock, host.watchdog)
+        primary = Primary(seat, cutter, self._head, host, self.crew)
         self._cutter = cutter
-        self._running = asyncio.get_running_loop().create_task(primary.run())
+        self._running = self.crew.start(self._run(primary))
         host.watchdog.lead(assignment.epoch)
         return primary
 
+    async def _run(self, primary: Primary) -> None:
+        try:
+            await primary.run()
+        except (OSError, NotDurable) as error:
+            self._give_up(f"the workspace can't be read: {error}")
+
     async def _seal(self, assignment: Assignment, primary: Primary) -> None:
         """Stop the workload, cut the last commit, and promise never to acknowledge in this epoch again."""
-        await self._host.doors.quiesce(assignment)
-        commit = await primary.seal()
+        try:
+            await self._host.doors.quiesce(assignment)
+            commit = await primary.seal()
+        except (Refused, Fenced):
+            return  # without a sealed commit the server gives the switchover up, or it has already
         await self._host.disk.set_head(commit, self._tree)
         await self._keep(Promise(self._promise.epoch, commit.id))
 
     async def _follow(self, assignment: Assignment) -> None:
         if self._primary:
-            self._halted = "told to follow in the epoch it leads; a new epoch is needed"
-            return
+            raise Refused("told to follow in the epoch it leads; a new epoch is needed")
         if self._fork:
-            self._halted = "holds files that nobody acknowledged; they have to be kept as a branch first"
-            return
+            raise Refused("holds files that nobody acknowledged; they have to be kept as a branch first")
+        if self._full:
+            raise DiskFull(self._full)
         if self._standby is None:
             hello = hello_of(assignment.workspace, self._me, assignment.epoch)
-            host = self._host
-            self._standby = self.standby_type(
-                hello, assignment.primary_id, host.disk, self._tree, self._head, host.clock
-            )
+            kept = Kept(self._promise, self._head, self._tree)
+            self._standby = self.standby_type(hello, assignment.primary_id, kept, self._host, self.crew)
         self._host.doors.prepare(assignment)
 
     async def _idle(self, assignment: Assignment) -> None:
@@ -261,8 +309,10 @@ class Replica:
             await self._leave_primary(self._primary)
         if self._standby:
             await self._standby.stop()
-            self._halted = self._halted or self._standby.halted
-            self._head = self._standby.head
+            self._full = self._standby.halted
+            if self._standby.unfit:  # a new engine may recover: it finishes what is journaled
+                self._give_up(self._standby.halted)
+            self._head, self._unwatched = self._standby.head, False
             self._standby = None
 
     async def _leave_primary(self, primary: Primary) -> None:
@@ -271,7 +321,7 @@ class Replica:
         if self._running:
             await asyncio.wait([self._running])
         if primary.sealed and self._promise.sealed == primary.sealed.id:
-            self._head = primary.sealed
+            self._head, self._unwatched = primary.sealed, True
             if self._cutter:
                 self._cutter.close()
         else:

@@ -140,8 +140,10 @@ class Sender:
     async def _ping(self) -> None:
         while not self.closed:
             await self._link.send(Ping(self._hello.epoch, self._clock.monotonic()))
+            before = self._clock.monotonic()
             await self._clock.sleep(PING_EVERY_S)
-            if self.silent_s > SILENCE_S_MAX:
+            frozen = self._clock.monotonic() - before > 2 * PING_EVERY_S  # ourselves: what came meanwhile is unread
+            if self.silent_s > SILENCE_S_MAX and not frozen:
                 raise LinkClosed(f"{self.peer} has been silent for {self.silent_s:.1f} s")
 
     async def _listen(self) -> None:

@@ -31,6 +31,8 @@ from dumont.wire.stream import (
 _INBOX_BYTES_MAX = 16 * 2**20
 _COMMIT_BYTES_MAX = 2**30
 _PENDING_BYTES_MAX = 64 * 2**20
+_LEFT_CHANGES_MAX = 500
+_LEFT_BYTES_MAX = 8 * 2**20
 BEHIND_S_MAX = 0.5
 """How far the copy on disk may be behind what is acknowledged: promotion has to wait for it."""
 
@@ -38,7 +40,7 @@ BEHIND_S_MAX = 0.5
 class Standby:
     """The second copy of a workspace at one epoch. `tree` is the tree of `head` as journaled, not yet applied.
 
-    `halted` says in words why it takes nothing more; `stuck`, that its files can't even be brought up to `head`.
+    `halted` says in words why it takes nothing more; `unfit`, that its files can't be relied on to be those of `head`.
     """
 
     def __init__(self, hello: StreamHello, primary_id: str, kept: Kept, host: Host, crew: Crew) -> None:
@@ -63,7 +65,7 @@ class Standby:
         self.ever_up = False
         self.halted = ""
         self._why: type[Refused] = Refused
-        self.stuck = False
+        self.unfit = False
         self.commits = 0
 
     @property
@@ -96,13 +98,13 @@ class Standby:
             self._link.close()
 
     async def stop(self) -> None:
-        """Be silent, and return when everything whole that was journaled is materialised, or it is `stuck`."""
+        """Be silent, and return when everything whole that was journaled is materialised, or it is `unfit`."""
         self.silence()
         if self._following:
             await self._following
         if self._applying:
             async with self._progress:
-                await self._progress.wait_for(lambda: not self._unapplied or self.stuck)
+                await self._progress.wait_for(lambda: not self._unapplied or self.unfit)
             self._applying.cancel()
 
     async def _follow(self, link: StreamLink, before: "asyncio.Task[None] | None") -> None:
@@ -119,6 +121,7 @@ class Standby:
                 await self._take(link, message)
         except Refused as refused:
             self.halted, self._why = self.halted or str(refused), type(refused)
+            self.unfit = self.unfit or isinstance(refused, NotDurable)
             await self._refuse(link, self._why.__name__, self.halted)
         except (Corrupt, LinkClosed) as broken:
             await self._refuse(link, type(broken).__name__, str(broken))
@@ -201,6 +204,8 @@ class Standby:
             self.head = commit
             self.commits += 1
             await self._queue(message)
+            await self._nearly_applied()
+            self._check_fit()
         elif commit.root != self.head.root:
             raise Corrupt(f"{link.peer} gave the id {commit.id} to two commits")
         if not self._stopped:
@@ -222,6 +227,15 @@ class Standby:
         behind_s = self._clock.monotonic() - self._unapplied[0][0]
         return self._disk.pending_bytes < _PENDING_BYTES_MAX and behind_s < BEHIND_S_MAX
 
+    async def _nearly_applied(self) -> None:
+        """Wait until little is left to apply: a promotion would have to wait for it, and a barrier can wait better."""
+        async with self._progress:
+            await self._progress.wait_for(lambda: self._is_little_left() or bool(self.halted))
+
+    def _is_little_left(self) -> bool:
+        changes = sum(len(message.changes) for _, message in self._unapplied)
+        return changes <= _LEFT_CHANGES_MAX and self._disk.pending_bytes <= _LEFT_BYTES_MAX
+
     async def _queue(self, message: CommitMessage) -> None:
         async with self._progress:
             self._unapplied.append((self._clock.monotonic(), message))
@@ -231,16 +245,16 @@ class Standby:
 
     async def _apply_forever(self) -> None:
         """Materialise journaled commits in order. A copy that can't be made is halted, in words."""
-        while not self.stuck:
+        while not self.unfit:
             async with self._progress:
                 await self._progress.wait_for(lambda: bool(self._unapplied))
             try:
                 await self._disk.apply(self._unapplied[0][1])
             except (Corrupt, DiskFull, NotDurable) as error:
-                self.stuck = True
+                self.unfit = True
                 self.halted = f"the copy can't be brought up to date: {error}"
             async with self._progress:
-                if not self.stuck:
+                if not self.unfit:
                     self.applied = self._unapplied.popleft()[1].commit.id
                 self._progress.notify_all()
 

@@ -23,7 +23,7 @@ from dumont.snapshot.chunk import chunk_id
 from dumont.snapshot.durable import flush_directory, flush_file_system, read_checked, replace_file, writing
 from dumont.snapshot.index import Index, Known, signature_of
 from dumont.snapshot.journal import SEGMENT_BYTES, Journal, Logged
-from dumont.snapshot.kept import Kept, Promise
+from dumont.snapshot.kept import Kept, Pledge, Promise
 from dumont.snapshot.links import Groups
 from dumont.snapshot.mend import Mender, fresh, sweep
 from dumont.snapshot.place import Place
@@ -31,6 +31,7 @@ from dumont.snapshot.tree import Tree
 from dumont.wire.stream import Blob, CommitMessage
 
 RESERVE_BYTES = 16 * 2**20
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _HASHED_INLINE_BYTES = 256 * 2**10
 
 
@@ -51,6 +52,7 @@ class WorkspaceDisk:
         step: Callable[[str], None] = go_on,
     ) -> None:
         self.index = Index()
+        self.boot_id = _BOOT_ID.read_text().strip()
         self.pending_bytes = 0
         self._workspace = workspace_dir
         self._data = data_dir
@@ -87,7 +89,8 @@ class WorkspaceDisk:
         async with self._writing:
             with self._promised():
                 await asyncio.to_thread(self._journal.sync)
-                await asyncio.to_thread(replace_file, self._data / "promise", msgspec.msgpack.encode(promise))
+                pledge = msgspec.msgpack.encode(Pledge(promise, self.boot_id))
+                await asyncio.to_thread(replace_file, self._data / "promise", pledge)
 
     async def blob(self, blob: Blob) -> None:
         """Append a chunk to the journal. Raises Corrupt when it is not what its id says."""
@@ -184,11 +187,11 @@ class WorkspaceDisk:
         if (self._data / "failed").exists():
             raise NotDurable(f"this disk failed before: {(self._data / 'failed').read_text()}. Use another instance")
         body = read_checked(self._data / "promise")
-        promise = msgspec.msgpack.decode(body, type=Promise) if body else Promise()
+        pledge = msgspec.msgpack.decode(body, type=Pledge) if body else Pledge(Promise(), self.boot_id)
         tree, head = self._recover()
         self._adopt(tree, head)
         sweep(self._data / "aside")
-        return Kept(promise, head, tree.copy())
+        return Kept(pledge.promise, head, tree.copy(), rebooted=pledge.boot_id != self.boot_id)
 
     def _recover(self) -> tuple[Tree, Commit | None]:
         """The tree on disk, finished as far as the journal goes, and the commit that it is."""

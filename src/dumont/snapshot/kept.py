@@ -15,6 +15,13 @@ class Promise(msgspec.Struct, frozen=True):
     sealed: CommitId | None = None
 
 
+class Pledge(msgspec.Struct, frozen=True):
+    """A promise with the boot of the machine it was made in (Linux's `boot_id`; containers share their host's)."""
+
+    promise: Promise
+    boot_id: str
+
+
 @dataclass(frozen=True)
 class Kept:
     """What a disk holds after a start: `head` is None unless `tree` is exactly that commit.

@@ -98,7 +98,12 @@ class Tree:
 
     def copy(self) -> "Tree":
         """An independent tree with the same entries."""
-        return Tree(self._entries)
+        tree = Tree()
+        tree._entries = dict(self._entries)
+        tree._names = {path: set(names) for path, names in self._names.items()}
+        tree._ids = dict(self._ids)
+        tree._chunks = Counter(self._chunks)
+        return tree
 
     def diff(self, target: "Tree") -> list[Change]:
         """The changes that turn this tree into `target`, sorted by path. Costs O(both trees)."""
@@ -121,10 +126,11 @@ class Tree:
         stack = [path]
         while stack:
             at = stack[-1]
+            above = at + b"/" if at else b""
             missing = [
                 child
-                for child in (join(at, name) for name in self._names.get(at, ()))
-                if child not in self._ids and child in self._names
+                for name in self._names.get(at, ())
+                if (child := above + name) in self._names and child not in self._ids
             ]
             if missing:
                 stack += missing
@@ -135,13 +141,13 @@ class Tree:
         return self._ids[path]
 
     def _listing(self, path: bytes) -> list[tuple[bytes, Entry | None, bytes]]:
-        empty = _digest([])
+        above = path + b"/" if path else b""
         listing = []
         for name in self.children(path):
-            child = join(path, name)
+            child = above + name
             entry = self._entries.get(child)
             is_directory = entry is None or entry.kind is Kind.DIRECTORY
-            listing.append((name, entry, self._ids.get(child, empty) if is_directory else b""))
+            listing.append((name, entry, self._ids.get(child, _NOTHING) if is_directory else b""))
         return listing
 
     def _forget(self, path: bytes) -> None:
@@ -184,3 +190,6 @@ def checked(path: bytes) -> bytes:
 
 def _digest(listing: list[tuple[bytes, Entry | None, bytes]]) -> bytes:
     return blake3.blake3(_encode(listing)).digest()
+
+
+_NOTHING = _digest([])

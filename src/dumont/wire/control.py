@@ -35,7 +35,6 @@ class Assignment(msgspec.Struct, frozen=True, tag="assignment"):
 
     `seal` asks a primary to stop its workload, commit and acknowledge nothing more. `branch`, when not empty, asks a
     fenced former primary to keep its divergent files under that name. `restore` names a stored commit to start from.
-    `release` tells an agent that it will be ended.
     """
 
     workspace: str
