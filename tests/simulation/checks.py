@@ -23,6 +23,7 @@ class Checks:
         self._acked: list[Ask] = []
         self._leading: dict[str, Primary] = {}
         self._roots: dict[CommitId, bytes] = {}
+        self._leaders: dict[int, str] = {}
         self.acknowledged = 0
         self.promotions = 0
 
@@ -62,6 +63,9 @@ class Checks:
             if primary is None or self._leading.get(machine.id) is primary:
                 continue
             self._leading[machine.id] = primary
+            leader = self._leaders.setdefault(primary.seat.epoch, machine.id)
+            if leader != machine.id:
+                raise Broken(f"I2: {leader} and {machine.id} both lead epoch {primary.seat.epoch}")
             self.promotions += 1
             self._whole(machine, primary)
             for ask in self._acked:

@@ -125,3 +125,10 @@ def test_a_primary_that_dies_before_it_sealed_is_failed_over() -> None:
 def test_a_switchover_that_fails_is_given_up_with_a_new_epoch(target: Sighting | None, began_s: float) -> None:
     """A sealed primary acknowledges nothing more in its epoch; only a new one lets it go on."""
     assert do(switching(seen("c", SEALED), target, began_s)) == [Promote("c", 4, NOBODY, Reason.GIVE_UP)]
+
+
+def test_a_primary_that_can_neither_seal_nor_lead_is_failed_over() -> None:
+    """Given up to it, the workspace would be lost, although the target holds everything that was acknowledged."""
+    stuck = leading("c", ready=False, halted="the disk is full")
+    decided = do(switching(seen("c", stuck), seen("g", following("g")), 12.1))
+    assert decided == [Promote("g", 4, NOBODY, Reason.FAILOVER), Fence("c", "c-e3")]

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
@@ -17,7 +17,7 @@ from dumont.control.shell import Shell
 from dumont.control.sweep import Sweeper
 from dumont.db.memory import MemoryDatabase
 from dumont.model.commit import CommitId
-from dumont.model.instance import InstanceState, Machine, Role
+from dumont.model.instance import Instance, InstanceState, Machine, Role
 from dumont.model.policy import Policy
 from dumont.model.workspace import State, Wanted, Workspace
 from dumont.provider.base import Boot
@@ -218,6 +218,27 @@ async def test_two_closed_witnesses_promote_the_standby_in_one_pass(world: World
     assert (story["epoch"], story["instance"], story["commit"]) == (2, cpu.id, "1.5")
     assert "agent" in str(story["why"])
     assert (await world.events("fenced"))[0]["instance"] == gpu.id
+
+
+async def test_a_promotion_that_nobody_lived_to_write_down_is_added(world: World) -> None:
+    """A server killed between the compare-and-set and the event: flapping is counted from the timeline."""
+    gpu, cpu = await running(world)
+    row = await world.row()
+    assert await world.database.promote(row, primary_id=cpu.id, epoch=2, ack_set=())
+    await world.database.save_instance(replace(await _record(world, gpu.id), lost=True))
+    world.restart()
+    world.clock.time += 3.0
+    await world.passes()
+    added = (await world.events("promoted"))[-1]
+    assert added == {"reason": "failover", "instance": cpu.id, "epoch": 2, "late": True}
+    await world.passes()
+    assert len(await world.events("promoted")) == 2, "once is enough"
+
+
+async def _record(world: World, instance_id: str) -> Instance:
+    record = await world.database.instance(instance_id)
+    assert record
+    return record
 
 
 async def test_one_closed_witness_promotes_nobody(world: World) -> None:

@@ -23,17 +23,31 @@ class History:
         self._promoted: deque[tuple[datetime, str]] = deque(maxlen=EVENTS_MAX)
         self._rents_failed: deque[datetime] = deque(maxlen=EVENTS_MAX)
         self._switch: Event | None = None
+        self._epochs: set[int] = set()
+        self._oldest: datetime | None = None
+        self.promoted_id = ""
         for event in events:
             self.add(event)
 
     def add(self, event: Event) -> None:
         """Take one event in; older than all before or not."""
+        self._oldest = min(self._oldest or event.at, event.at)
         if event.kind == PROMOTED:
+            self._epochs.add(int(event.facts.get("epoch", 0)))
+            self.promoted_id = str(event.facts.get("instance", ""))
             self._promoted.append((event.at, str(event.facts.get("reason", ""))))
         elif event.kind == SWITCH_BEGAN:
             self._switch = event
         elif event.kind == RENT_FAILED or (event.kind == RELEASING and event.facts.get("failure") is True):
             self._rents_failed.append(event.at)
+
+    def lacks_promotion(self, epoch: int, at: datetime | None) -> bool:
+        """Whether the promotion of that epoch is missing: a server was killed between doing it and writing it down.
+
+        `at` is when it was. What is older than the events that were read is not missed.
+        """
+        known = at is not None and self._oldest is not None and self._oldest <= at
+        return known and epoch not in self._epochs
 
     def promotions(self, reason: Reason, now: datetime) -> int:
         """How many promotions of the last hour had this reason."""

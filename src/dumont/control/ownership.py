@@ -97,6 +97,8 @@ def _finish_switch(case: Case, now: datetime) -> list[Action]:
     limit_s = case.timing.seal_timeout_s + row.policy.service.switch_grace_s
     late = case.view.switch_began_at is not None and now - case.view.switch_began_at > timedelta(seconds=limit_s)
     if primary and (unfit or halted or late) and case.is_fresh(primary):
+        if case.leader_halted and not (unfit or halted):
+            return _fail_over(case)  # it can neither seal nor lead; the target holds whatever was acknowledged
         return [_promote(case, primary, Reason.GIVE_UP)]
     return []
 

@@ -16,7 +16,7 @@ from dumont.control import detect
 from dumont.control.act import Acts, Fact
 from dumont.control.assign import assignment, route
 from dumont.control.decide import decide
-from dumont.control.history import History
+from dumont.control.history import PROMOTED, History
 from dumont.control.hub import Hub
 from dumont.control.observe import Observatory, Seen
 from dumont.control.view import Action, BeginSwitch, ChangeAckSet, Notify, Promote, Reason, View
@@ -28,6 +28,8 @@ from dumont.wire.control import BranchSaved, Status
 from dumont.wire.route import Route
 
 TICK_S = 0.1
+LATE_S = 2.0
+"""Whoever promoted has written it down by then, or never will."""
 ROUNDS_MAX = 20
 """How often one pass decides again because its last actions changed something; more would be a bug of ours."""
 
@@ -103,6 +105,7 @@ class Shell:
         async with self._acts.lock(name):
             instances = self._instances[name]
             history = await self._acts.history(name)
+            await self._complete_timeline(row, instances, history)
             for _ in range(ROUNDS_MAX):
                 row = await self._take_note(row, instances, seen)
                 if row.switching_to and history.switch_began_at(row.switching_to, row.epoch) is None:
@@ -176,6 +179,15 @@ class Shell:
             decided=decided,
             commit=str(head) if head else "",
         )
+
+    async def _complete_timeline(self, row: Workspace, instances: Sequence[Instance], history: History) -> None:
+        """Add the promotion that a server did not live to write down: flapping is counted from the timeline."""
+        late = row.promoted_at is not None and self._clock.now() - row.promoted_at > timedelta(seconds=LATE_S)
+        if late and history.lacks_promotion(row.epoch, row.promoted_at):
+            trusted = {instance.id for instance in instances if not instance.lost}
+            reason = Reason.SWITCHOVER if history.promoted_id in trusted else Reason.FAILOVER
+            facts: dict[str, Fact] = {"reason": reason.value, "instance": row.primary_id, "epoch": row.epoch}
+            await self._acts.note(row.name, PROMOTED, facts | {"late": True})
 
     # --- what the statuses say that belongs into the records
 
