@@ -9,7 +9,7 @@ from dumont.errors import Fenced, LinkClosed
 from dumont.model.commit import Change, CommitId
 from dumont.replication.barrier import Answer
 from dumont.replication.cut import Pace
-from dumont.replication.primary import Primary
+from dumont.replication.primary import FUZZY_AFTER_S, Primary
 from dumont.replication.standby import Standby
 from tests.simulation.pair import Stage, passes, play
 
@@ -64,6 +64,25 @@ def test_an_inconsistent_cut_that_changes_nothing_is_no_consistent_head() -> Non
         fourth = await primary.barrier()
         assert fourth.commit and fourth.commit.fuzzy == (b"model",)
         assert standby.tree.get(b"model") == stage.gpu.disk.files.entry(b"model")
+
+    play(story)
+
+
+def test_what_can_never_be_cut_consistently_is_sent_fuzzy_after_a_while() -> None:
+    """A workload that can't be frozen, and asks for no barrier, would otherwise risk more with every second."""
+
+    async def story(stage: Stage) -> None:
+        primary, standby = await pair(stage)
+        stage.gpu.source.stubborn = 1.0
+        seen_after_s = None
+        for turn in range(200):  # never quiet: what was read is always older than the last write
+            stage.gpu.write(b"a", b"%d" % turn)
+            await passes(0.05)
+            if seen_after_s is None and b"a" in standby.tree:
+                seen_after_s = turn * 0.05
+        assert seen_after_s is not None, "nothing was sent"
+        assert FUZZY_AFTER_S - 0.5 < seen_after_s < FUZZY_AFTER_S + 1.5
+        assert standby.head and not standby.head.consistent and standby.head.fuzzy == (b"a",)
 
     play(story)
 

@@ -47,6 +47,7 @@ class Landed:
     began: float
     decided: float
     commit: str
+    consistent: bool
 
 
 class Shell:
@@ -178,6 +179,7 @@ class Shell:
             began=began,
             decided=decided,
             commit=str(head) if head else "",
+            consistent=bool(chosen and chosen.status and chosen.status.consistent),
         )
 
     async def _complete_timeline(self, row: Workspace, instances: Sequence[Instance], history: History) -> None:
@@ -241,6 +243,7 @@ class Shell:
             "instance": instance.id,
             "machine": instance.machine.value,
             "commit": landed.commit,
+            "consistent": landed.consistent,
             "decided_ms": round((landed.decided - landed.began) * 1000),
             "promoted_ms": round((now - landed.began) * 1000),
         }

@@ -15,7 +15,7 @@ from dumont.wire.control import PeerStatus, Risk
 from dumont.wire.stream import VERSION, StreamHello
 
 FUZZY_AFTER_S = 5.0
-"""When no cut has been consistent for so long, a fuzzy commit, that says what it is, risks less than none at all."""
+"""When changes wait for so long for a consistent cut, a fuzzy commit, that says what it is, risks less than none."""
 _IDLE_CHECK_S = 1.0
 _UNACKED_MAX = 256
 _UNACKED_PATHS_MAX = 50_000
@@ -65,7 +65,6 @@ class Primary:
         self._closed = ""
         self._wake = asyncio.Event()
         self._checked_at = 0.0
-        self._committed_at = host.clock.monotonic()
         self._parent_root = cutter.tree.root()
 
     async def run(self) -> None:
@@ -177,7 +176,7 @@ class Primary:
         self.last_cut = cut = await self._cutter.cut(self._sink, declared, thorough=wanted)
         if self._closed:
             return
-        overdue = began - self._committed_at > FUZZY_AFTER_S
+        overdue = began - self._dirty_since > FUZZY_AFTER_S
         if cut.consistent or wanted or overdue:
             commit = await self._commit(cut, began, joining)
             self.barriers.cover(asked, commit)
@@ -215,7 +214,6 @@ class Primary:
         assert commit.root == self._cutter.tree.root(), "the sealed tree changed after its workload had ended"
         self._note_unacked(commit, began, changes)
         self.head, self._parent_root = commit, commit.root
-        self._committed_at = began
         if sealing:
             self._seal_with(commit)
         for sender in list(self._senders.values()):
