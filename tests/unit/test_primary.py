@@ -72,7 +72,7 @@ def test_what_can_never_be_cut_consistently_is_sent_fuzzy_after_a_while() -> Non
     """A workload that can't be frozen, and asks for no barrier, would otherwise risk more with every second."""
 
     async def story(stage: Stage) -> None:
-        primary, standby = await pair(stage)
+        _, standby = await pair(stage)
         stage.gpu.source.stubborn = 1.0
         seen_after_s = None
         for turn in range(200):  # never quiet: what was read is always older than the last write
