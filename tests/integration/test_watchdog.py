@@ -210,6 +210,8 @@ def test_a_thaw_does_not_continue_what_the_watchdog_holds(house: Household) -> N
 def test_a_job_that_its_user_stopped_stays_stopped(house: Household) -> None:
     """Ctrl-Z is the user's own; neither a freeze nor a lapse may undo it."""
     (sleeper,) = house.ask("exec sleep 1000", 1)
+    # Stopped between vfork and exec, it would keep its parent in the kernel, where nobody can be frozen.
+    within(1.0, lambda: b"sleep" in Path(f"/proc/{sleeper}/cmdline").read_bytes().split(b"\0")[0], "it was started")
     os.kill(sleeper, signal.SIGSTOP)
     within(1.0, lambda: state(sleeper) == "T", "it is stopped")
     freezer = Freezer(house.run)

@@ -23,6 +23,7 @@ class Mischief:
         self.forgiven = False
         """Both copies were hit at nearly the same time: nobody may be left to promote. Safety holds all the same."""
         self._disturbed: dict[str, float] = {}
+        self._powerless: dict[str, int] = {}
 
     async def make(self, seconds: float) -> None:
         """Misbehave for so long."""
@@ -75,6 +76,8 @@ class Mischief:
             for other in self._world.machines.values()
             if other is not machine and other.alive and not (other.disk.full or other.disk.failing)
         }
+        if self._powerless.get(row.primary_id) == row.epoch:
+            healthy.discard(row.primary_id)  # it restarted while it led: only its standby has everything
         leads = machine.id == row.primary_id or row.epoch == 0
         others = row.ack_set & healthy if leads else {row.primary_id} & healthy
         now = self._world.clock.monotonic()
@@ -113,6 +116,7 @@ class Mischief:
     def _power_cycle(self) -> None:
         if (machine := self._victim()) and machine.replica:
             self._say(f"power-cycled {machine.id}")
+            self._powerless[machine.id] = self._world.database._workspaces["sim"].epoch
             machine.power_cycle()
 
     def _fill_disk(self) -> None:

@@ -14,6 +14,7 @@ from dumont.control.view import (
     View,
 )
 from dumont.model.commit import CommitId
+from dumont.model.instance import Role
 from dumont.model.policy import Policy
 from dumont.model.workspace import State
 from dumont.wire.control import PeerStatus
@@ -132,3 +133,11 @@ def test_a_primary_that_can_neither_seal_nor_lead_is_failed_over() -> None:
     stuck = leading("c", ready=False, halted="the disk is full")
     decided = do(switching(seen("c", stuck), seen("g", following("g")), 12.1))
     assert decided == [Promote("g", 4, NOBODY, Reason.FAILOVER), Fence("c", "c-e3")]
+
+
+@pytest.mark.parametrize("began_s", [1.0, 12.1])
+def test_a_primary_that_restarted_during_a_switchover_is_failed_over(began_s: float) -> None:
+    """It may lack what was acknowledged, which the target holds: giving up to it would be a loss."""
+    restarted = leading("c", role=Role.NONE, ready=False, rebooted=True)
+    decided = do(switching(seen("c", restarted), seen("g", following("g")), began_s))
+    assert decided[0] == Promote("g", 4, NOBODY, Reason.FAILOVER)

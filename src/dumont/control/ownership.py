@@ -92,6 +92,8 @@ def _finish_switch(case: Case, now: datetime) -> list[Action]:
         return [_promote(case, target, Reason.SWITCHOVER, members)]
     if dead:
         return _fail_over(case)
+    if case.leader_rebooted:  # given up to it, what it had acknowledged and not fsynced would be lost
+        return _replace_unfit(case)
     unfit = target is None or not present or case.is_dead(target) or row.switching_to not in row.ack_set
     halted = target is not None and target.status is not None and bool(target.status.halted)
     limit_s = case.timing.seal_timeout_s + row.policy.service.switch_grace_s
