@@ -21,6 +21,8 @@ from dumont.model.instance import Machine, Role
 from dumont.wire.control import PeerStatus, Status
 
 _REFUSALS = ("DiskFull", "NotDurable", "Corrupt")
+_JUST_HEARD_S = 0.5
+"""Whoever a switchover is given up to has said so lately that it is well: its machine has not restarted since."""
 
 
 def change_ownership(case: Case, now: datetime) -> list[Action]:
@@ -98,7 +100,8 @@ def _finish_switch(case: Case, now: datetime) -> list[Action]:
     halted = target is not None and target.status is not None and bool(target.status.halted)
     limit_s = case.timing.seal_timeout_s + row.policy.service.switch_grace_s
     late = case.view.switch_began_at is not None and now - case.view.switch_began_at > timedelta(seconds=limit_s)
-    if primary and (unfit or halted or late) and case.is_fresh(primary):
+    just_heard = primary is not None and case.is_fresh(primary) and primary.status_age_s <= _JUST_HEARD_S
+    if primary and just_heard and (unfit or halted or late):
         if case.leader_halted and not (unfit or halted):
             return _fail_over(case)  # it can neither seal nor lead; the target holds whatever was acknowledged
         return [_promote(case, primary, Reason.GIVE_UP)]
