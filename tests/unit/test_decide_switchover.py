@@ -12,6 +12,8 @@ from dumont.control.view import (
     Reason,
     Sighting,
     View,
+    Voice,
+    Witness,
 )
 from dumont.model.commit import CommitId
 from dumont.model.instance import Role
@@ -141,3 +143,11 @@ def test_a_primary_that_restarted_during_a_switchover_is_failed_over(began_s: fl
     restarted = leading("c", role=Role.NONE, ready=False, rebooted=True)
     decided = do(switching(seen("c", restarted), seen("g", following("g")), began_s))
     assert decided[0] == Promote("g", 4, NOBODY, Reason.FAILOVER)
+
+
+def test_a_sealing_primary_whose_target_fails_is_not_taken_for_dead() -> None:
+    """Its doors are shut for the switchover and its stream is closed by the target: its agent still answers."""
+    witnesses = (Witness(Voice.AGENT, True), Witness(Voice.STREAM, False, 1.0), Witness(Voice.GATEWAY, False, 1.0))
+    sealing = seen("c", leading("c", ready=False), witnesses=witnesses)
+    target = seen("g", following("g", halted="an fsync failed"))
+    assert do(switching(sealing, target)) == [Promote("c", 4, NOBODY, Reason.GIVE_UP)]

@@ -87,7 +87,9 @@ def _recover(case: Case) -> list[Action]:
 def _finish_switch(case: Case, now: datetime) -> list[Action]:
     """Promote the target once it holds the sealed commit. If it can't, keep the former primary, or fail over."""
     row, primary, target = case.row, case.primary, case.view.sighting(case.row.switching_to)
-    dead = is_primary_dead(case, now)
+    # A sealing primary has shut its doors, which the gateway sees as closed: while its agent is heard it is not dead.
+    alive = primary is not None and case.is_heard(primary) and case.is_fresh(primary)
+    dead = is_primary_dead(case, now) and not alive
     present = target is not None and target in case.present
     if primary is not None and target is not None and present and _has_sealed(case, primary, target):
         members = frozenset() if dead else frozenset({row.primary_id})
