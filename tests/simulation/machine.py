@@ -100,6 +100,8 @@ class Machine:
         for task in self._engine:
             task.cancel()
         self.world.network.kill(self.id + "/engine")
+        if self.replica:
+            self.replica.crew.dismiss()  # a dead process writes nothing more, not even one turn of the loop later
         self.replica = self.duty = self.source = None
 
     def die(self) -> None:
@@ -109,6 +111,8 @@ class Machine:
             task.cancel()
         for process in ("/engine", "/pulse"):
             self.world.network.kill(self.id + process)
+        if self.replica:
+            self.replica.crew.dismiss()  # a dead process writes nothing more, not even one turn of the loop later
         self.replica = self.duty = self.source = None
 
     def power_cycle(self) -> None:
