@@ -178,7 +178,8 @@ class Primary:
             return
         overdue = began - self._dirty_since > FUZZY_AFTER_S
         if cut.consistent or wanted or overdue:
-            commit = await self._commit(cut, began, joining)
+            # Only a cut that began after the workload had ended may be the last one.
+            commit = await self._commit(cut, began, joining, sealing=sealing and cut.consistent)
             self.barriers.cover(asked, commit)
 
     def _is_idle(self) -> bool:
@@ -202,14 +203,13 @@ class Primary:
         for sender in list(self._senders.values()):
             await sender.blob(chunk, data, known)
 
-    async def _commit(self, cut: Cut, began: float, joining: list[Sender]) -> Commit:
+    async def _commit(self, cut: Cut, began: float, joining: list[Sender], *, sealing: bool) -> Commit:
         """Record what was cut and send it on. Without changes the head still stands, unless somebody joins."""
         before, parent_root = self.head, self._parent_root
         changes = self._cutter.take_changes()
         for sender in self._senders.values():
             if not sender.closed:
                 sender.stale.update(change.path for change in changes)
-        sealing = self._sealing is not None and self.sealed is None and cut.consistent
         commit = self.sealed or self._next(cut, joining, fresh=bool(changes or joining or sealing), sealing=sealing)
         assert commit.root == self._cutter.tree.root(), "the sealed tree changed after its workload had ended"
         self._note_unacked(commit, began, changes)
