@@ -182,6 +182,7 @@ class SimSource:
         self.frozen = False
         self.stubborn = 0.0
         self.deaf = False
+        self.digest_s = 0.0
         self.mapped_paths: set[bytes] = set()
         self.names_maps = True
 
@@ -232,6 +233,8 @@ class SimSource:
         return grabbed
 
     async def digest(self, grabbed: list[Grabbed], sink: BlobSink) -> list[Reading]:
+        if self.digest_s:
+            await asyncio.sleep(self.digest_s)
         for one in grabbed:
             await self._pause()
             for block in one.blocks:

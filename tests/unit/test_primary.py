@@ -271,3 +271,21 @@ def test_a_closed_primary_takes_nobody_in_and_answers_unknown() -> None:
         assert not primary.peers()[0].connected
 
     play(story)
+
+
+def test_a_cut_that_was_under_way_is_not_the_seal() -> None:
+    """It may have read before the last write of a workload that ended meanwhile; the next cut holds it."""
+
+    async def story(stage: Stage) -> None:
+        primary, standby = await pair(stage)
+        stage.gpu.source.digest_s = 0.2
+        stage.gpu.write(b"a", b"1")
+        asking = asyncio.ensure_future(primary.barrier())
+        await passes(0.15)  # the cut has grabbed "1" and is still hashing it
+        stage.gpu.write(b"a", b"2")
+        sealed = await primary.seal()
+        assert sealed.sealed and sealed.root == stage.gpu.disk.files.tree().root()
+        await asking
+        await stage.until(lambda: standby.head == sealed)
+
+    play(story)
