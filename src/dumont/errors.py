@@ -10,6 +10,7 @@ DumontError
 │   ├── DiskFull
 │   └── NotDurable      fsync failed: nothing written since can be trusted
 ├── Corrupt             bytes do not match their hash
+├── WrongKey            a passphrase or key does not open what it should
 ├── LinkClosed          the other side went away
 ├── StoreError
 │   ├── AlreadyStored   a conditional write met an object of that name
@@ -60,6 +61,10 @@ class NotDurable(Refused):
 
 class Corrupt(DumontError):
     """Bytes do not match their hash. The copy they came from must not be used."""
+
+
+class WrongKey(DumontError):
+    """The passphrase or key does not open this repository. Nothing was read or changed."""
 
 
 class LinkClosed(DumontError):

@@ -58,4 +58,6 @@ def plural(one: str, many: str, count: int) -> str:
 
 @cache
 def _catalogue(name: str) -> gettext.NullTranslations:
+    if name == "en":
+        return gettext.NullTranslations()  # the source's own language: nothing to look for on the disk
     return gettext.translation("dumont", LOCALE, [name], fallback=True)

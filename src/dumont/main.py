@@ -1,23 +1,20 @@
 """The composition root: the command line's entry point, and the server put together from its drivers.
 
 The only place that chooses drivers, and the only one where imports stand inside functions: `dumont ls` should not wait
-for a database to be imported.
+for a database to be imported, nor `dumont snapshot` for anything.
 """
 
-import asyncio
 import contextlib
-import fcntl
-import json
+import gc
 import os
-import random
-import secrets
-import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import asyncio
+
     from fastapi import FastAPI
 
     from dumont.api.site import Site
@@ -27,6 +24,8 @@ if TYPE_CHECKING:
     from dumont.control.ask import Parts
     from dumont.control.hub import Hub
     from dumont.provider.local import LocalProvider
+    from dumont.store.address import Address
+    from dumont.store.base import Store
     from dumont.wire.identity import Authority
 
 LOOPBACK = "127.0.0.1"
@@ -37,14 +36,46 @@ def main() -> None:
     """`dumont …`, or `python -m dumont.main server HOME` for the process that `dumont up` starts."""
     arguments = sys.argv[1:]
     if arguments[:1] == ["server"] and len(arguments) == 2:
+        import asyncio
+
         asyncio.run(serve(Path(arguments[1])))
         return
     from dumont.i18n import use, wished
 
     use(wished(os.environ, _option(arguments, "--lang")))  # before the verbs: their help texts are read when imported
+    words = _without(arguments, "--lang")
+    if words[:1] == ["snapshot"]:  # it must start quickly: the other verbs are not even imported
+        try:
+            sys.exit(_snapshot(words[1:]))
+        except KeyboardInterrupt:
+            sys.exit(130)  # so early that nothing had begun
     from dumont.cli.app import app
 
     app()
+
+
+def _snapshot(arguments: list[str]) -> int:
+    """`dumont snapshot …`: no server; one module per verb, imported when it is asked for."""
+    gc.disable()  # it ends soon, and makes hundreds of thousands of objects that stay
+    from importlib import import_module
+
+    if arguments[:1] == ["bench"]:
+        return int(import_module("dumont.standalone.bench.run").main(arguments[1:]))
+    from dumont.standalone.entry import Verb
+    from dumont.standalone.entry import main as run
+
+    def find_verb(name: str) -> Verb:
+        verb: Verb = import_module(f"dumont.standalone.{name}").run
+        return verb
+
+    return run(arguments, find_verb, _open_cloud)
+
+
+def _open_cloud(address: "Address") -> "Store":
+    """The driver of buckets; a directory needs none of its weight."""
+    from dumont.store.cloud import open_cloud
+
+    return open_cloud(address, os.environ)
 
 
 async def open_local(home: Path) -> "LocalProvider":
@@ -57,6 +88,10 @@ async def open_local(home: Path) -> "LocalProvider":
 
 async def serve(path: Path, open_provider: "Callable[[Path], Awaitable[LocalProvider]]" = open_local) -> None:
     """Put one server process together and keep it running, until SIGTERM or the API's stop."""
+    import asyncio
+    import fcntl
+    import signal
+
     from dumont.cli.process import gateway_of
     from dumont.client.home import Home
     from dumont.errors import NotPossibleHere
@@ -93,6 +128,8 @@ async def _site(
     open_provider: "Callable[[Path], Awaitable[LocalProvider]]",
 ) -> "AsyncIterator[Site]":
     """Every part of a server, running. Here the drivers are chosen."""
+    import random
+
     from dumont.api.site import Site
     from dumont.clock import SystemClock
     from dumont.control.act import Acts
@@ -101,6 +138,7 @@ async def _site(
     from dumont.control.keys import Keyring
     from dumont.control.observe import Observatory
     from dumont.control.shell import Shell
+    from dumont.control.vault import Vault
     from dumont.db.sql import open_database
     from dumont.store.directory import DirectoryStore
 
@@ -108,15 +146,15 @@ async def _site(
     keyring = Keyring(home.keys)
     keyring.prepare()
     home.store.mkdir(mode=0o700, exist_ok=True)
-    store = DirectoryStore(home.store)
+    vault = Vault(DirectoryStore(home.store), _store_key(home), os.urandom)
     home.database.touch(mode=0o600)
     database = await open_database(f"sqlite:///{home.database}")
     provider = await open_provider(home.path)
     acts = Acts(database, {provider.name: provider}, landing, clock, random.SystemRandom())
     observatory = Observatory(clock)
-    hub = Hub(database, observatory, authority, store, clock)
+    hub = Hub(database, observatory, authority, vault, clock)
     shell = Shell(acts, hub, observatory, clock)
-    parts = Parts(acts, hub, observatory, shell, store, keyring, random.SystemRandom())
+    parts = Parts(acts, hub, observatory, shell, vault, keyring, random.SystemRandom())
     loops: list[asyncio.Task[None]] = []
 
     async def release() -> int:
@@ -139,6 +177,8 @@ async def _site(
 
 
 def _loops(parts: "Parts", provider: "LocalProvider") -> "list[asyncio.Task[None]]":
+    import asyncio
+
     from dumont.control.sweep import Sweeper
 
     sweeper = Sweeper(parts.acts, parts.observatory, parts.clock)
@@ -146,6 +186,8 @@ def _loops(parts: "Parts", provider: "LocalProvider") -> "list[asyncio.Task[None
 
 
 async def _stop(loops: "list[asyncio.Task[None]]", acts: "Acts") -> None:
+    import asyncio
+
     for loop in loops:
         loop.cancel()
     await asyncio.gather(*loops, return_exceptions=True)
@@ -160,7 +202,7 @@ async def _release(parts: "Parts", provider: "LocalProvider") -> int:
     return released
 
 
-async def _listen(home: "Home", hub: "Hub", provider: "LocalProvider", port: int) -> asyncio.Server:
+async def _listen(home: "Home", hub: "Hub", provider: "LocalProvider", port: int) -> "asyncio.Server":
     from dumont.control.listen import listen
     from dumont.wire.identity import SERVER, ClientCertificate, server_context
 
@@ -169,8 +211,11 @@ async def _listen(home: "Home", hub: "Hub", provider: "LocalProvider", port: int
     return await listen(hub, sorted({LOOPBACK, provider.server_host}), port, tls)
 
 
-async def _answer(app: "FastAPI", home: "Home", ports: dict[str, int], ends: list[asyncio.Event]) -> None:
+async def _answer(app: "FastAPI", home: "Home", ports: dict[str, int], ends: "list[asyncio.Event]") -> None:
     """Serve the API, and say where, until one of `ends` is set."""
+    import asyncio
+    import json
+
     import uvicorn
 
     from dumont import __version__
@@ -208,6 +253,8 @@ async def _examine(home: "Home") -> "list[Check]":
 
 def _authority(home: "Home", hub_port: int) -> "Authority":
     """Our certificate authority, and the identities of server and gateway."""
+    import json
+
     from dumont.wire.identity import GATEWAY, SERVER, Authority
 
     fresh = not (home.authority / "ca.key").exists()
@@ -222,6 +269,7 @@ def _authority(home: "Home", hub_port: int) -> "Authority":
 def _landing(home: "Home", hub_port: int, authority: "Authority") -> "Landing":
     """Tokens follow from a secret and the instance's id, so that a repeated rent brings the same one."""
     import hmac
+    import secrets
 
     from dumont.control.act import Landing
 
@@ -236,8 +284,28 @@ def _landing(home: "Home", hub_port: int, authority: "Authority") -> "Landing":
     return Landing(server_port=hub_port, ca_pem=authority.certificate_pem, token_for=token_for)
 
 
+def _store_key(home: "Home") -> bytes:
+    """The key that opens every workspace's part of the store. Without it the store is noise: back it up with the rest.
+
+    Raises NotPossibleHere when it is gone while there is something that only it opens.
+    """
+    import secrets
+
+    from dumont.errors import NotPossibleHere
+
+    path = home.keys / "store.key"
+    if not path.exists():
+        if next(home.store.glob("workspaces/*/config"), None):
+            raise NotPossibleHere(f"{path} is missing, and only it opens what {home.store} holds: restore it")
+        _write(path, secrets.token_hex(32) + "\n")
+    return bytes.fromhex(path.read_text())
+
+
 def _ports(home: "Home") -> dict[str, int]:
     """The ports of API and hub, the same at each start: instances keep on dialling."""
+    import json
+    import random
+
     from dumont.control.ask import is_free, pick_port
 
     if not home.ports.exists():
@@ -250,6 +318,8 @@ def _ports(home: "Home") -> dict[str, int]:
 
 
 def _token(home: "Home") -> str:
+    import secrets
+
     if not home.token.exists():
         _write(home.token, secrets.token_urlsafe(32) + "\n")
     return home.token.read_text().strip()
@@ -286,6 +356,13 @@ def _option(arguments: list[str], name: str) -> str:
         if word.startswith(f"{name}="):
             return word.partition("=")[2]
     return ""
+
+
+def _without(arguments: list[str], name: str) -> list[str]:
+    """`arguments` without an option, and its value, that stand before the verb."""
+    if arguments[:1] == [name]:
+        return arguments[2:]
+    return arguments[1:] if arguments and arguments[0].startswith(f"{name}=") else arguments
 
 
 if __name__ == "__main__":

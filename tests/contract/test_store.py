@@ -1,22 +1,36 @@
 """The promise of the port `Store`, kept by each of its drivers."""
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+import tracemalloc
+import uuid
+from array import array
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from dumont.errors import AlreadyStored, BadInput, NotStored, StoreError
+from dumont.control.scrutiny import Standing
+from dumont.control.shelf import Shelf
+from dumont.control.vault import Vault
+from dumont.errors import AlreadyStored, BadInput, LinkClosed, NotStored, StoreError
+from dumont.snapshot.keys import keys_of
+from dumont.snapshot.repository import Repository
+from dumont.store.address import parse
 from dumont.store.base import Store
+from dumont.store.cloud import open_cloud
 from dumont.store.directory import DirectoryStore
 from dumont.store.memory import MemoryStore
 from dumont.store.prefix import PrefixStore
+from dumont.store.remote import RemoteStore
+from tests.integration.s3_server import BUCKET, S3Server
+from tests.unit.memory_link import Line, line
 
 
 class StoreContract:
@@ -72,6 +86,112 @@ class StoreContract:
         await store.put("x/y", b"again")
         assert await store.get("x/y") == b"again"
 
+    async def test_any_kind_of_bytes_can_be_put(self, store: Store) -> None:
+        """The engine keeps packs in buffers of its own, and should not have to copy them."""
+        body = bytearray(b"0123456789")
+        await store.put("array", body)
+        await store.put("view", memoryview(body)[2:5])
+        await store.put("wide", memoryview(array("I", [1, 2, 3])))
+        body[:] = b"overwritten"
+        assert await store.get("array") == b"0123456789"
+        assert await store.get("view") == b"234"
+        assert await store.get("wide") == array("I", [1, 2, 3]).tobytes()
+
+    @pytest.mark.parametrize(
+        ("start", "length", "expected"),
+        [
+            (0, 10, b"0123456789"),
+            (3, 4, b"3456"),
+            (8, 10, b"89"),
+            (9, 1, b"9"),
+            (10, 1, b""),
+            (99, 5, b""),
+            (4, 0, b""),
+        ],
+    )
+    async def test_a_range_is_exactly_what_was_asked_for(
+        self, store: Store, start: int, length: int, expected: bytes
+    ) -> None:
+        """A restore reads chunks out of packs; past the end there is nothing, and that is no error."""
+        await store.put("a/ten", b"0123456789")
+        assert await store.get_range("a/ten", start, length) == expected
+
+    async def test_an_empty_object_has_empty_ranges(self, store: Store) -> None:
+        """No HTTP range fits an empty object."""
+        await store.put("nothing", b"")
+        assert await store.size("nothing") == 0
+        assert await store.get_range("nothing", 0, 5) == b""
+        assert await store.get_range("nothing", 0, 0) == b""
+
+    async def test_a_size_is_known_without_reading(self, store: Store) -> None:
+        """A check of the store asks for thousands."""
+        await store.put("a/three", b"abc")
+        assert await store.size("a/three") == 3
+
+    async def test_ranges_and_sizes_of_what_is_not_there_are_said_so(self, store: Store) -> None:
+        """An empty answer would be taken for an empty object."""
+        for call in (
+            store.size("no/thing"),
+            store.get_range("no/thing", 0, 1),
+            store.get_range("no/thing", 0, 0),
+            store.get_range("no/thing", 7, 1),
+        ):
+            with pytest.raises(NotStored):
+                await call
+
+    @pytest.mark.parametrize(("start", "length"), [(-1, 1), (0, -1), (-5, 10)])
+    async def test_a_range_below_zero_is_refused(self, store: Store, start: int, length: int) -> None:
+        """It would count from the end, which nobody means."""
+        await store.put("a/ten", b"0123456789")
+        with pytest.raises(BadInput):
+            await store.get_range("a/ten", start, length)
+
+    async def test_readers_see_the_whole_object_or_none(self, store: Store) -> None:
+        """Half a commit is worse than none."""
+        body = os.urandom(2**20) * 8
+        writing = asyncio.create_task(store.put("a/large", body))
+        seen: set[int] = set()
+        while not writing.done():
+            try:
+                seen.add(len(await store.get("a/large")))
+            except NotStored:
+                seen.add(-1)
+            await asyncio.sleep(0)
+        await writing
+        assert seen <= {-1, len(body)}
+        assert await store.get("a/large") == body
+
+    async def test_a_large_object_comes_back_whole_and_in_parts(self, store: Store) -> None:
+        """Packs have tens of MiB."""
+        body = os.urandom(2**20) * 40
+        await store.put("a/large", memoryview(body))
+        assert await store.size("a/large") == len(body)
+        assert await store.get("a/large") == body
+        assert await store.get_range("a/large", 17, 33 * 2**20) == body[17 : 17 + 33 * 2**20]
+        assert await store.get_range("a/large", 39 * 2**20, 2**30) == body[39 * 2**20 :]
+
+    async def test_more_keys_than_a_page_are_listed_whole(self, store: Store) -> None:
+        """Services list a thousand at once; a lost page would look like lost history."""
+        keys = [f"many/{number:04}" for number in range(1100)]
+        for some in range(0, len(keys), 100):
+            await asyncio.gather(*(store.put(key, b"x") for key in keys[some : some + 100]))
+        assert [key async for key in store.keys("many/")] == keys
+        assert [key async for key in store.keys("many/10")] == keys[1000:]
+        assert [key async for key in store.keys("")] == keys
+
+    async def test_odd_keys_mean_themselves(self, store: Store) -> None:
+        """Names of branches come from people, and services encode names each in its own way."""
+        odd = [
+            "a b", "a%20b", "a#b", "q?x=1", "st*r", "til~de", "br[]{}", "quo'\"te", "pl+us&amp;", "co:lon;x", "<>|^`",
+            "a=b,c@d!$()", "trail.", "a..x", "dir/x...y", "%", "k%2Fz", "UP", "up",
+        ]  # fmt: skip
+        for key in odd:
+            await store.put(f"odd/{key}", key.encode())
+        assert [key async for key in store.keys("odd/")] == sorted(f"odd/{key}" for key in odd)
+        for key in odd:
+            assert await store.get(f"odd/{key}") == key.encode()
+            assert await store.size(f"odd/{key}") == len(key)
+
     @pytest.mark.parametrize("key", ["", "/etc/passwd", "a/../../b", "..", "a//b", "a/", "./a", "a\0b", "é"])
     async def test_a_key_can_mean_nothing_else(self, store: Store, key: str) -> None:
         """Keys come from other machines."""
@@ -90,6 +210,83 @@ class TestPrefix(StoreContract):
     @pytest.fixture
     def store(self) -> Store:
         return PrefixStore(MemoryStore(), "workspaces/mine/")
+
+
+class BareVault(Vault):
+    """Keys and a store, and no repository in it."""
+
+    async def open(self, workspace: str) -> Repository:
+        return Repository(self._store, keys_of(bytes(32), bytes(16)), os.urandom)
+
+
+async def anything(standing: Callable[[], Standing], key: str, data: bytes) -> str:
+    """Refuse nothing: what may be added is looked at elsewhere."""
+    return ""
+
+
+class TestRemote(StoreContract):
+    @pytest.fixture
+    async def store(self) -> AsyncIterator[Store]:
+        shelf = Shelf(BareVault(MemoryStore(), bytes(32), os.urandom), anything)
+        ends: list[Line] = []
+        serving: list[asyncio.Task[None]] = []
+
+        async def dial() -> Line:
+            far, near = line("gpu-1")
+            ends.append(far)
+            serving.append(asyncio.create_task(serve(near)))
+            return far
+
+        async def serve(near: Line) -> None:
+            await near.receive()  # the hello, which the hub has read
+            with contextlib.suppress(LinkClosed):
+                await shelf.serve(near, lambda: Standing("train", 3, leads=True))  # type: ignore[arg-type]
+
+        yield RemoteStore(dial, "gpu-1")
+        for end in ends:
+            end.close()
+        await asyncio.gather(*serving)
+
+    async def test_deleting_is_harmless_when_repeated(self, store: Store) -> None:
+        """A host has no right to destroy history, so here it is refused each time."""
+        await store.put("x/y", b"")
+        for _ in range(2):
+            with pytest.raises(StoreError, match="pruned by the server"):
+                await store.delete("x/y")
+        assert await store.exists("x/y")
+
+    async def test_an_object_that_no_message_holds_is_refused_before_it_is_sent(self, store: Store) -> None:
+        """The link's own bound is an assertion, which would tear the agent down."""
+        with pytest.raises(BadInput, match="one message"):
+            await store.put("a/huge", bytes(64 * 2**20))
+
+
+class TestS3(StoreContract):
+    """A real server. Each test has a prefix of its own in one bucket."""
+
+    @pytest.fixture
+    def store(self, s3_server: S3Server) -> Store:
+        address = parse(f"s3://{BUCKET}/{uuid.uuid4().hex}/deep")
+        return open_cloud(address, s3_server.environment())
+
+    async def test_without_a_prefix_the_whole_bucket_is_the_store(self, s3_server: S3Server) -> None:
+        """A person may have made a bucket for Dumont alone."""
+        environment = s3_server.environment()
+        whole = open_cloud(parse("s3://whole-bucket"), environment)
+        part = open_cloud(parse("s3://whole-bucket/part/"), environment)
+        await part.put("a", b"one")
+        await whole.put("b", b"two")
+        assert [key async for key in whole.keys("")] == ["b", "part/a"]
+        assert [key async for key in part.keys("")] == ["a"]
+
+    async def test_a_neighbours_prefix_is_not_ours(self, s3_server: S3Server) -> None:
+        """`team` and `team-2` share a bucket."""
+        place = uuid.uuid4().hex
+        ours, theirs = (open_cloud(parse(f"s3://{BUCKET}/{place}{n}"), s3_server.environment()) for n in ("", "-2"))
+        await theirs.put("a", b"theirs")
+        await ours.put("b", b"ours")
+        assert [key async for key in ours.keys("")] == ["b"]
+        assert not await ours.exists("a")
 
 
 class TestDirectory(StoreContract):
@@ -189,6 +386,36 @@ class TestDirectory(StoreContract):
             await store.put("big", bytes(8 * 2**20))
         assert [key async for key in store.keys("")] == []
         await store.put("small", b"still works")
+
+    async def test_a_large_put_copies_nothing(self, tmp_path: Path) -> None:
+        """Packs are what the engine's memory is spent on; a copy would double it."""
+        body = memoryview(bytearray(32 * 2**20))
+        store = DirectoryStore(tmp_path)
+        await store.put("small", b"")  # imports and threads come first
+        tracemalloc.start()
+        try:
+            await store.put("a/large", body)
+            assert tracemalloc.get_traced_memory()[1] < 2**20
+        finally:
+            tracemalloc.stop()
+
+    async def test_what_cant_be_listed_is_not_left_out(self, tmp_path: Path) -> None:
+        """Pruning would take what it does not see for gone."""
+        await DirectoryStore(tmp_path).put("a/b", b"")
+        (tmp_path / "a").chmod(0)
+        program = (
+            "import asyncio, concurrent.futures.thread, os; from pathlib import Path\n"
+            "from dumont.store.directory import DirectoryStore\n"
+            "async def main(): return [key async for key in DirectoryStore(Path('.')).keys('')]\n"
+            "if os.geteuid() == 0: os.setuid(65534)  # root may read everything\n"
+            "print(asyncio.run(main()))"
+        )
+        tmp_path.chmod(0o755)
+        command = [sys.executable, "-c", program]
+        listed = subprocess.run(command, cwd=tmp_path, env=_environment(), capture_output=True, text=True, check=False)
+        (tmp_path / "a").chmod(0o700)
+        assert listed.returncode == 1
+        assert "StoreError: the store can't use a: Permission denied" in listed.stderr
 
     async def test_keys_with_dots_in_front_are_ours(self, tmp_path: Path) -> None:
         """What is being written must not be readable as an object."""

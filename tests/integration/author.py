@@ -5,26 +5,29 @@ import time
 from pathlib import Path
 
 from dumont.model.commit import HOLE, Change, Commit, CommitId
+from dumont.snapshot.chunk import NO_KEY
 from dumont.snapshot.disk import WorkspaceDisk
 from dumont.snapshot.index import Index
 from dumont.snapshot.place import Place
-from dumont.snapshot.scan import OpenFile, scan
+from dumont.snapshot.scan import Cut, OpenFile, by_content, scan
 from dumont.snapshot.tree import Tree
 from dumont.wire.stream import Blob, CommitMessage
 
 
 class Author:
-    """`tree` is what the last commit held."""
+    """`tree` is what the last commit held. Files are cut by `cut`, their chunks named under `key`."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, key: bytes = NO_KEY, cut: Cut = by_content) -> None:
         self.root = root
+        self.key = key
+        self.cut = cut
         self.tree = Tree()
         self.head: Commit | None = None
 
     def commit(self) -> tuple[list[Blob], CommitMessage]:
         """The next commit of what is there now, and the blobs that a follower of the last one lacks."""
         with Place(self.root) as place:
-            tree = scan(place, Index(), time.time_ns()).tree
+            tree = scan(place, Index(), time.time_ns(), self.key, self.cut).tree
         changes = tuple(self.tree.diff(tree))
         blobs = self._blobs(changes)
         parent = self.head.id if self.head else None
@@ -40,7 +43,9 @@ class Author:
             chunks = change.entry.chunks if change.entry else ()
             wanted = [number for number, chunk in enumerate(chunks) if chunk != HOLE and not self.tree.has_chunk(chunk)]
             if wanted:
-                file = OpenFile(os.open(os.path.join(os.fsencode(self.root), change.path), os.O_RDONLY))
+                file = OpenFile(
+                    os.open(os.path.join(os.fsencode(self.root), change.path), os.O_RDONLY), change.path, self.cut
+                )
                 for number in wanted:
                     blobs[chunks[number]] = Blob(chunks[number], file.block(number))
                 file.close()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from dumont.demo.walker import describe, differences
 from dumont.snapshot.chunk import chunk_id
-from dumont.snapshot.disk import WorkspaceDisk
+from dumont.snapshot.disk import Limits, WorkspaceDisk
 from dumont.wire.stream import Blob
 from tests.integration.author import Author
 
@@ -21,7 +21,7 @@ class World:
     def disk(self, step: object = None) -> WorkspaceDisk:
         """The disk, as a process that was just started finds it."""
         keywords = {"step": step} if step else {}
-        return WorkspaceDisk(self.workspace, self.top / "data", segment_bytes=2**20, **keywords)  # type: ignore[arg-type]
+        return WorkspaceDisk(self.workspace, self.top / "data", Limits(2**20), **keywords)  # type: ignore[arg-type]
 
     def different(self) -> list[str]:
         """What the walker finds different between the two."""

@@ -15,7 +15,7 @@ import pytest
 from dumont.demo.merkle import root as walked_root
 from dumont.demo.walker import describe, differences
 from dumont.errors import DiskFull
-from dumont.snapshot.disk import WorkspaceDisk
+from dumont.snapshot.disk import Limits, WorkspaceDisk
 from tests.integration.author import Author, follow, journal
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -23,7 +23,7 @@ FOLLOWER = """
 import asyncio, os, random, sys
 from pathlib import Path
 from dumont.errors import DumontError
-from dumont.snapshot.disk import WorkspaceDisk
+from dumont.snapshot.disk import Limits, WorkspaceDisk
 from dumont.snapshot.kept import Promise
 from tests.integration.author import Author, journal
 from tests.trees import VERBS, change
@@ -37,7 +37,7 @@ async def main(top, seed, commits):
     author = Author(top / "primary")
     author.root.mkdir()
     kind = Hasty if os.environ.get("HASTY") else WorkspaceDisk
-    disk = kind(top / "standby", top / "data", segment_bytes=2**19)
+    disk = kind(top / "standby", top / "data", Limits(segment_bytes=2**19))
     await disk.load()
     await disk.promise(Promise(1))
     for number in range(commits):
@@ -163,7 +163,7 @@ async def test_a_full_disk_is_a_refusal_and_never_half_a_commit(tmp_path: Path, 
     author = Author(tmp_path / "primary")
     author.root.mkdir()
     (author.root / "file").write_bytes(os.urandom(2**20))
-    disk = WorkspaceDisk(small_disk / "standby", small_disk / "data", segment_bytes=2**20, reserve_bytes=2**20)
+    disk = WorkspaceDisk(small_disk / "standby", small_disk / "data", Limits(2**20, 2**20))
     await disk.load()
     first = await follow(disk, author)
     before = describe(author.root)

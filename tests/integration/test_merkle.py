@@ -11,6 +11,7 @@ from dumont.demo.merkle import root
 from dumont.snapshot.index import Index
 from dumont.snapshot.place import Place
 from dumont.snapshot.scan import scan
+from tests.tensor_files import safetensors, torch_zip
 
 
 @pytest.fixture
@@ -24,6 +25,14 @@ def tree(tmp_path: Path) -> Path:
     (top / "zeros").write_bytes(bytes(200_000))
     (top / "large").write_bytes(chance.randbytes(300_001))
     (top / "larger").write_bytes(chance.randbytes(17 * 2**20))
+    tensors = {
+        f"t{number}": chance.randbytes(size) for number, size in enumerate((300_001, 7, 900_000, 70_000, 60_000))
+    }
+    tensors |= {f"bias{number}": chance.randbytes(9_000) for number in range(20)}
+    (top / "tensors").write_bytes(safetensors(tensors))
+    (top / "torch").write_bytes(torch_zip(tensors))
+    (top / "other zip").write_bytes(b"PK\x03\x04" + bytes(2**20))
+    (top / "other header").write_bytes((50).to_bytes(8, "little") + b"{" + bytes(2**20))
     with (top / "holes").open("wb") as holes:
         holes.write(b"begin")
         holes.seek(2**20 + 5)

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from dumont.agent.boot import Boot, RunDir, read_boot
-from dumont.agent.join import join, renew_for_ever, write_identity
+from dumont.agent.join import join, keep_chunk_key, read_chunk_key, renew_for_ever, write_identity
 from dumont.agent.orders import Orders
 from dumont.agent.pulse import BEAT_S, Pulse, dial_hub, read_epoch
 from dumont.agent.watchdog import bound
@@ -34,6 +34,7 @@ from dumont.wire.link import SocketLink
 
 CLOCK = SystemClock()
 RNG = random.Random(1)
+CHUNK_KEY = bytes(range(32))
 
 
 @dataclass
@@ -77,7 +78,8 @@ class Server:
                 await link.send(JoinRefused(self.refusal))
             case Join():
                 self.peers.append(link.peer)
-                await link.send(Joined(self.authority.issue_instance(message.csr, message.instance_id, "w")))
+                certificate = self.authority.issue_instance(message.csr, message.instance_id, "w")
+                await link.send(Joined(certificate, CHUNK_KEY))
             case Beat():
                 self.beats.append(message)
                 if not self.silent:
@@ -290,6 +292,29 @@ async def test_joining_leaves_an_identity_and_a_private_key(run: RunDir, server:
     link = await dial_hub(run, boot)
     assert link.peer == SERVER
     link.close()
+
+
+async def test_joining_leaves_the_chunk_key_which_is_never_another(run: RunDir, server: Server) -> None:
+    """What is on the disk is named under it: an engine that starts again has to find the same, server or no server."""
+    boot = read_boot(run)
+    with pytest.raises(BadInput, match="can't be read"):
+        read_chunk_key(run)
+    await join(run, boot, CLOCK, RNG)
+    assert read_chunk_key(run) == CHUNK_KEY
+    assert stat.S_IMODE(run.chunk_key.stat().st_mode) == 0o600
+    keep_chunk_key(run, bytes(32))
+    assert read_chunk_key(run) == CHUNK_KEY
+    server.close()
+    await join(run, boot, CLOCK, RNG)
+    assert read_chunk_key(run) == CHUNK_KEY
+
+
+async def test_an_identity_without_a_chunk_key_asks_once_more_with_its_certificate(run: RunDir, server: Server) -> None:
+    """The token is spent; the instance is the same."""
+    boot = identify(run, server)
+    await join(run, boot, CLOCK, RNG)
+    assert server.peers == ["i-1"]
+    assert read_chunk_key(run) == CHUNK_KEY
 
 
 async def test_joining_goes_on_until_a_server_answers(run: RunDir, server: Server) -> None:

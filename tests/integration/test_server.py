@@ -13,7 +13,8 @@ from dumont.client import Blocking, Dumont, Home
 from dumont.client.home import find_door
 from dumont.client.problem import Unauthorized
 from dumont.client.results import Launch
-from dumont.errors import BadInput, NameTaken, NoSuchWorkspace
+from dumont.errors import BadInput, NameTaken, NoSuchWorkspace, NotPossibleHere
+from dumont.main import _store_key
 from tests.integration.stage import Stage, instance_behind
 
 
@@ -97,6 +98,36 @@ def test_the_path_of_data_does_not_need_the_server(stage: Stage, sdk: Blocking) 
     assert (after.epoch, after.primary) == (before.epoch, before.primary)
     with Blocking(Home(stage.path)) as fresh:
         fresh.remove("still")
+
+
+def test_the_servers_key_of_the_store_is_made_once_and_missed(stage: Stage, tmp_path: Path) -> None:
+    """A server that made another one, beside a store that only the first opens, would look well until a restore."""
+    home = Home(tmp_path)
+    for folder in (home.keys, home.store):
+        folder.mkdir()
+    key = _store_key(home)
+    assert _store_key(home) == key and len(key) == 32
+    assert (home.keys / "store.key").stat().st_mode & 0o077 == 0
+    (home.keys / "store.key").unlink()
+    assert _store_key(home) != key, "nothing was stored under it"
+    (home.store / "workspaces" / "train").mkdir(parents=True)
+    (home.store / "workspaces" / "train" / "config").touch()
+    (home.keys / "store.key").unlink()
+    with pytest.raises(NotPossibleHere, match="restore it"):
+        _store_key(home)
+
+
+def test_the_chunk_key_is_told_to_the_owner(stage: Stage, sdk: Blocking) -> None:
+    """Whoever checks trees on their own has to name chunks as the engine does."""
+    sdk.launch(Launch(name="told"))
+    stage.until("told")
+    key = sdk.chunk_key("told")
+    assert len(key) == 32 and key == sdk.chunk_key("told") != bytes(32)
+    door = find_door(Home(stage.path))
+    assert httpx.get(f"{door.url}/v1/workspaces/told/chunk-key").status_code == 401
+    with pytest.raises(NoSuchWorkspace):
+        sdk.chunk_key("nobody")
+    sdk.remove("told")
 
 
 def test_the_token_is_needed(stage: Stage) -> None:

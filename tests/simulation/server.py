@@ -10,8 +10,10 @@ from dumont.control.act import Acts, Landing
 from dumont.control.hub import Hub
 from dumont.control.shell import Shell
 from dumont.control.sweep import Sweeper
+from dumont.control.vault import Vault
 from dumont.db.memory import MemoryDatabase
 from dumont.provider.memory import MemoryProvider
+from dumont.store.memory import MemoryStore
 from tests.simulation.loop import VirtualClock
 from tests.simulation.machine import Surroundings
 from tests.simulation.network import SimLink
@@ -78,7 +80,8 @@ class Server:
         landing = Landing(1, "", lambda instance_id: instance_id)
         acts = Acts(self.database, {provider.name: provider}, landing, frozen, rng)  # type: ignore[arg-type]
         observatory = world.swaps.observatory(frozen)
-        self.hub = Hub(self.database, observatory, NoSigner(), None, frozen)  # type: ignore[arg-type]
+        vault = Vault(MemoryStore(), bytes(32), rng.randbytes)
+        self.hub = Hub(self.database, observatory, NoSigner(), vault, frozen)
         self.shell = Shell(acts, self.hub, observatory, frozen)
         self._sweeper = Sweeper(acts, observatory, frozen)
         self._acts = acts

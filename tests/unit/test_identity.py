@@ -144,7 +144,7 @@ class Listener:
         self.peers.append(link.peer)
         try:
             await link.receive()
-            await link.send(Joined("signed"))
+            await link.send(Joined("signed", bytes(32)))
             await link.receive()
         except LinkClosed:
             link.close()
@@ -178,7 +178,7 @@ async def test_both_sides_of_a_link_know_each_other_s_name(
     cert, key = instance_files(authority, tmp_path, "i-1")
     async with listening(server_files, ClientCertificate.REQUIRED) as listener:
         context = identity.client_context(cert, key, server_files / "ca.crt")
-        assert await join(listener.port, context) == ("server", Joined("signed"))
+        assert await join(listener.port, context) == ("server", Joined("signed", bytes(32)))
         assert listener.peers == ["i-1"]
 
 
@@ -186,7 +186,7 @@ async def test_without_a_certificate_a_link_is_nameless(server_files: Path) -> N
     """That is how the hub knows that it may accept nothing but a Join."""
     async with listening(server_files, ClientCertificate.OPTIONAL) as listener:
         context = identity.client_context(None, None, server_files / "ca.crt")
-        assert await join(listener.port, context) == ("server", Joined("signed"))
+        assert await join(listener.port, context) == ("server", Joined("signed", bytes(32)))
         assert listener.peers == [""]
 
 

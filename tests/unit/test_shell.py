@@ -15,6 +15,7 @@ from dumont.control.hub import Hub
 from dumont.control.observe import Observatory
 from dumont.control.shell import Shell
 from dumont.control.sweep import Sweeper
+from dumont.control.vault import Vault
 from dumont.db.memory import MemoryDatabase
 from dumont.model.commit import CommitId
 from dumont.model.instance import Instance, InstanceState, Machine, Role
@@ -22,6 +23,7 @@ from dumont.model.policy import Policy
 from dumont.model.workspace import State, Wanted, Workspace
 from dumont.provider.base import Boot
 from dumont.provider.memory import MemoryProvider
+from dumont.store.memory import MemoryStore
 from dumont.wire.control import (
     VERSION,
     AgentHello,
@@ -77,7 +79,8 @@ class World:
         landing = Landing(server_port=1, ca_pem="", token_for=lambda instance_id: f"token of {instance_id}")
         self.observatory = Observatory(self.clock)
         self.acts = Acts(self.database, {"memory": self.provider}, landing, self.clock, Random(2))
-        self.hub = Hub(self.database, self.observatory, Signer(), NoStore(), self.clock)  # type: ignore[arg-type]
+        vault = Vault(MemoryStore(), bytes(32), Random(3).randbytes)
+        self.hub = Hub(self.database, self.observatory, Signer(), vault, self.clock)
         self.shell = Shell(self.acts, self.hub, self.observatory, self.clock)
         self.sweeper = Sweeper(self.acts, self.observatory, self.clock)
 
@@ -115,10 +118,6 @@ class World:
 class Signer:
     def issue_instance(self, csr_pem: str, instance_id: str, workspace: str) -> str:
         return f"certificate of {instance_id}"
-
-
-class NoStore:
-    pass
 
 
 class Agent:

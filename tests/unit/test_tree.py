@@ -69,7 +69,7 @@ def test_every_attribute_counts() -> None:
         msgspec.structs.replace(base, **{field: value})
         for field, value in {
             "kind": Kind.FIFO, "mode": 0o600, "uid": 0, "gid": 0, "mtime_ns": -3, "size": 6, "chunks": (b"2" * 32,),
-            "target": b"t", "xattrs": (), "link": b"", "sparse": True,
+            "target": b"t", "xattrs": (), "link": b"", "sparse": True, "bounds": (1,),
         }.items()
     ]  # fmt: skip
     roots = {Tree({TOP: DIRECTORY, b"x": entry}).root() for entry in [base, *others]}

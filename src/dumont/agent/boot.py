@@ -74,6 +74,11 @@ class RunDir:
         return self.path / "identity.crt"
 
     @property
+    def chunk_key(self) -> Path:
+        """Hexadecimal text, mode 0600: the key under which the workspace's chunks are named."""
+        return self.path / "chunk.key"
+
+    @property
     def authority(self) -> Path:
         """The certificate of the authority that the instance trusts, PEM."""
         return self.path / "ca.crt"

@@ -18,8 +18,9 @@ from dumont.agent.boot import Boot, RunDir, read_boot
 from dumont.agent.calls import Calls
 from dumont.agent.doors import SessionDoors
 from dumont.agent.duty import ControlLink, Duty, Lines
+from dumont.agent.grant import Grant
 from dumont.agent.history import StoredHistory
-from dumont.agent.join import join, renew_for_ever
+from dumont.agent.join import join, read_chunk_key, renew_for_ever
 from dumont.agent.numbers import WrittenNumbers
 from dumont.agent.orders import Orders
 from dumont.agent.source import LiveSource
@@ -29,6 +30,7 @@ from dumont.model.commit import Commit, CommitId
 from dumont.replication.ports import Host, Source
 from dumont.replication.replica import Replica
 from dumont.replication.sender import StreamLink
+from dumont.snapshot.chunk import NO_KEY
 from dumont.snapshot.disk import WorkspaceDisk
 from dumont.snapshot.tree import Tree
 from dumont.store.remote import RemoteStore
@@ -53,15 +55,17 @@ class Engine:
     _accepting: ssl.SSLContext | None = None
     _written_epoch: int = -1
     _stored: CommitId | None = None
+    _chunk_key: bytes = NO_KEY
 
     async def serve(self) -> None:
         """Join, recover, and do the duty until the process ends."""
         await join(self.run, self.boot, self.clock, random.Random())
         self._use_identity()
         self._doors = SessionDoors(self.run, self.clock)
-        store = RemoteStore(self._dial_store, self.boot.instance_id)
-        disk = WorkspaceDisk(self.boot.workspace_dir, self.boot.data_dir)
-        history = StoredHistory(store, self.boot.workspace_dir, self.boot.data_dir, self.clock)
+        self._chunk_key = read_chunk_key(self.run)
+        grant = Grant(RemoteStore(self._dial_store, self.boot.instance_id), self._chunk_key)
+        disk = WorkspaceDisk(self.boot.workspace_dir, self.boot.data_dir, key=self._chunk_key)
+        history = StoredHistory(grant.repository, self.boot.workspace_dir, self.boot.data_dir, self.clock)
         self._index = disk.index
         host = Host(
             disk=disk,
@@ -115,8 +119,8 @@ class Engine:
                 kept = led[0]
             except AlreadyStored:
                 kept = led[0]
-            except StoreError:
-                continue  # the next turn tries again; the status shows what is stored
+            except (StoreError, OSError) as error:  # the next turn tries again; the status shows what is stored
+                print(f"engine: commit {led[0].id} is not stored: {error}", file=sys.stderr)  # noqa: T201  # its log
 
     async def _listen(self, duty: Duty) -> asyncio.Server:
         """Where a standby or primary that dials us arrives; only instances with our authority's certificate do."""
@@ -135,7 +139,7 @@ class Engine:
         return self.boot.host
 
     async def _watch(self, tree: Tree) -> Source:
-        return await LiveSource.open(self.run, self.boot.workspace_dir, self._index)
+        return await LiveSource.open(self.run, self.boot.workspace_dir, self._index, self._chunk_key)
 
     async def _dial_server(self) -> ControlLink:
         return await dial(self.boot.server_host, self.boot.server_port, FromHub, tls=self._calling)

@@ -1,6 +1,7 @@
 """Joining: how a new instance obtains its identity, and how it renews one before it ends.
 
-The private key is made here and never leaves. The token of the boot record is good for one certificate.
+The private key is made here and never leaves. The token of the boot record is good for one certificate. With it comes
+the key under which the workspace's chunks are named: an engine that starts again must find the same one, server or no.
 """
 
 import asyncio
@@ -13,6 +14,7 @@ from cryptography import x509
 from dumont.agent.boot import Boot, RunDir
 from dumont.clock import Clock
 from dumont.errors import BadInput, Corrupt, LinkClosed
+from dumont.snapshot.chunk import ID_BYTES
 from dumont.wire.identity import SERVER, client_context, make_key_and_csr, write_private
 from dumont.wire.join import Join, Joined, JoinRefused, ToJoiner
 from dumont.wire.link import Link, dial
@@ -26,17 +28,18 @@ RENEWAL_CHECK_S = 600.0
 
 
 async def join(run: RunDir, boot: Boot, clock: Clock, rng: random.Random) -> None:
-    """Return once the run directory holds an identity; the server is asked until it answers.
+    """Return once the run directory holds an identity and the chunk key; the server is asked until it answers.
 
     Raises BadInput, in words, when the server refuses: only another instance, with a token of its own, can help then.
     """
-    if run.certificate.exists():
+    nameless = not run.certificate.exists()
+    if not nameless and run.chunk_key.exists():
         return
     write_private(run.authority, boot.ca_pem, mode=0o644)
     pause_s = RETRY_S_MIN
     while True:
         try:
-            await _obtain(run, boot, nameless=True)
+            await _obtain(run, boot, nameless=nameless)
             return
         except (LinkClosed, Corrupt):
             await clock.sleep(pause_s * rng.uniform(0.5, 1.0))
@@ -71,6 +74,7 @@ async def _obtain(run: RunDir, boot: Boot, *, nameless: bool) -> None:
             f"the server refuses instance {boot.instance_id}: {answer.reason}. A new instance gets a new token"
         )
     assert isinstance(answer, Joined)
+    keep_chunk_key(run, answer.chunk_key)
     write_identity(run, key, answer.certificate)
 
 
@@ -86,3 +90,25 @@ def write_identity(run: RunDir, key: str, certificate: str) -> None:
     """Replace key and certificate. Whoever reads between the two finds a pair that does not fit, and reads again."""
     write_private(run.key, key)
     write_private(run.certificate, certificate, mode=0o644)
+
+
+def keep_chunk_key(run: RunDir, chunk_key: bytes) -> None:
+    """Keep it for every later engine of this instance, unless one is kept: the disk's chunks are named under the first.
+
+    Raises BadInput for what is no key.
+    """
+    if len(chunk_key) != ID_BYTES:
+        raise BadInput(f"the server gave a chunk key of {len(chunk_key)} bytes instead of {ID_BYTES}; upgrade it")
+    if not run.chunk_key.exists():
+        write_private(run.chunk_key, chunk_key.hex())
+
+
+def read_chunk_key(run: RunDir) -> bytes:
+    """The key that was kept, 32 bytes. Raises BadInput when it can't be read: `join` first."""
+    try:
+        key = bytes.fromhex(run.chunk_key.read_text())
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{run.chunk_key} can't be read: {error}; a new instance gets a new one") from error
+    if len(key) != ID_BYTES:
+        raise BadInput(f"{run.chunk_key} holds {len(key)} bytes and not {ID_BYTES}; a new instance gets a new one")
+    return key

@@ -9,6 +9,7 @@ from dumont.agent.freeze import Freezer
 from dumont.agent.inotify import Inotify
 from dumont.agent.maps import mapped_files
 from dumont.replication.ports import BlobSink, Grabbed, Hint, Reading
+from dumont.snapshot.chunk import NO_KEY
 from dumont.snapshot.index import Index
 from dumont.snapshot.live import LiveTree
 from dumont.snapshot.tree import Tree
@@ -25,13 +26,14 @@ class LiveSource:
         """Processes of the workload that would not tell, at the last `mapped`, what they map."""
 
     @classmethod
-    async def open(cls, run: RunDir, directory: Path, index: Index | None = None) -> "LiveSource":
+    async def open(cls, run: RunDir, directory: Path, index: Index | None = None, key: bytes = NO_KEY) -> "LiveSource":
         """The source of the workspace at `directory`, watched before this returns.
 
-        `index` is what the disk of the same directory knows of it. Raises OSError when it can't be read.
+        `index` is what the disk of the same directory knows of it; chunks are named under `key`.
+        Raises OSError when it can't be read.
         """
         inotify = await asyncio.to_thread(Inotify, directory)
-        return cls(LiveTree(directory, index), inotify, Freezer(run))
+        return cls(LiveTree(directory, index, key), inotify, Freezer(run))
 
     def close(self) -> None:
         """Let the workload run, and give watches and files back."""

@@ -11,13 +11,13 @@ from dumont.client.results import BranchFile, BranchShown
 from dumont.errors import Corrupt, NotStored
 from dumont.i18n import _
 from dumont.model.branch import Branch
-from dumont.model.commit import HOLE, Entry, Kind, block_bytes
-from dumont.snapshot.pack import Packs
+from dumont.model.commit import HOLE, Entry, Kind
+from dumont.snapshot.chunk import block_ranges
+from dumont.snapshot.fetch import Fetcher, data_fetcher
+from dumont.snapshot.record import branch_prefix
+from dumont.snapshot.repository import Repository
 from dumont.snapshot.restore import read_tree
-from dumont.snapshot.save import branch_prefix, read_commit
 from dumont.snapshot.tree import Tree
-from dumont.store.base import Store
-from dumont.store.prefix import PrefixStore, workspace_prefix
 
 KINDS = {Kind.FILE: "file", Kind.DIRECTORY: "directory", Kind.SYMLINK: "symlink", Kind.FIFO: "fifo"}
 
@@ -44,7 +44,7 @@ async def list_branches(site: Here, name: str) -> list[BranchShown]:
 @router.get("/workspaces/{name}/branches/{branch_name}/files")
 async def list_files(site: Here, name: str, branch_name: str) -> list[BranchFile]:
     """Every name in the branch's tree, sorted by path. Bytes that are no text are written as `\\xNN`."""
-    _store, tree = await _open(site, await _find(site, name, branch_name))
+    _repo, tree = await _open(site, await _find(site, name, branch_name))
     return [
         BranchFile(
             path=path.decode(errors="backslashreplace"),
@@ -62,18 +62,16 @@ async def list_files(site: Here, name: str, branch_name: str) -> list[BranchFile
 @router.get("/workspaces/{name}/branches/{branch_name}/content")
 async def content(site: Here, name: str, branch_name: str, path: str) -> StreamingResponse:
     """The bytes of one file, each block verified as it is read."""
-    store, tree = await _open(site, await _find(site, name, branch_name))
+    repo, tree = await _open(site, await _find(site, name, branch_name))
     found = {known.decode(errors="backslashreplace"): entry for known, entry in tree.entries()}
     entry = found.get(path.strip("/"))
     if entry is None or entry.kind is not Kind.FILE:
         raise NotStored(_("Branch {branch} holds no file {path}.").format(branch=branch_name, path=path))
-    packs = Packs(store)
-    await packs.open()
-    missing = [chunk for chunk in entry.chunks if chunk != HOLE and not packs.has(chunk)]
+    missing = [chunk for chunk in entry.chunks if chunk != HOLE and repo.catalogue.find(chunk) is None]
     if missing:
         raise Corrupt(f"{len(missing)} blocks of {path} are not in the store")
     headers = {"content-length": str(entry.size)}
-    return StreamingResponse(_blocks(packs, entry), media_type="application/octet-stream", headers=headers)
+    return StreamingResponse(_blocks(data_fetcher(repo), entry), media_type="application/octet-stream", headers=headers)
 
 
 async def _find(site: Site, name: str, branch_name: str) -> Branch:
@@ -84,15 +82,13 @@ async def _find(site: Site, name: str, branch_name: str) -> Branch:
     raise NotStored(_("{name} has no branch {branch}.").format(name=name, branch=branch_name))
 
 
-async def _open(site: Site, branch: Branch) -> tuple[Store, Tree]:
-    store = PrefixStore(site.parts.store, workspace_prefix(branch.workspace))
-    commit = await read_commit(store, branch.commit, branch_prefix(branch.name))
-    return store, await read_tree(store, commit.root)
+async def _open(site: Site, branch: Branch) -> tuple[Repository, Tree]:
+    repo = await site.parts.vault.learned(branch.workspace)
+    record = await repo.commit(branch.commit, branch_prefix(branch.name))
+    return repo, await read_tree(repo, record.commit.root)
 
 
-async def _blocks(packs: Packs, entry: Entry) -> AsyncIterator[bytes]:
-    length = block_bytes(entry.size)
-    for number, chunk in enumerate(entry.chunks):
-        size = min(length, entry.size - number * length)
-        data = b"" if chunk == HOLE else await packs.read(chunk) or b""
-        yield data.ljust(size, b"\0")
+async def _blocks(fetcher: Fetcher, entry: Entry) -> AsyncIterator[bytes]:
+    for chunk, (_start, length) in zip(entry.chunks, block_ranges(entry.size, entry.bounds), strict=True):
+        data = b"" if chunk == HOLE else await fetcher.chunk(chunk)
+        yield data.ljust(length, b"\0")

@@ -7,7 +7,7 @@ from fastapi import APIRouter
 
 from dumont.api.names import find_workspace
 from dumont.api.site import Here, Site
-from dumont.client.results import Address, AtRisk, Launch, Meters, Replica, WorkspaceShown
+from dumont.client.results import Address, AtRisk, ChunkKey, Launch, Meters, Replica, WorkspaceShown
 from dumont.control import ask
 from dumont.control.keys import public_half
 from dumont.control.observe import Heard, peer_of
@@ -44,6 +44,13 @@ async def show(site: Here, name: str) -> WorkspaceShown:
     """As it is now."""
     instances = await site.parts.database.instances(name)
     return shown(site, await find_workspace(site, name), instances)
+
+
+@router.get("/workspaces/{name}/chunk-key")
+async def chunk_key(site: Here, name: str) -> ChunkKey:
+    """The key under which the chunks of its files are named: with it, roots of trees can be computed by others too."""
+    await find_workspace(site, name)
+    return ChunkKey(key=(await site.parts.vault.open(name)).keys.chunk_key.hex())
 
 
 @router.delete("/workspaces/{name}")

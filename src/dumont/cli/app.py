@@ -5,7 +5,23 @@ from typing import Annotated
 import typer
 
 from dumont import __version__
-from dumont.cli import branches, demo, doctor, down, drill, events, launch, ls, rm, show, ssh, ssh_config, sync, up
+from dumont.cli import (
+    branches,
+    demo,
+    doctor,
+    down,
+    drill,
+    events,
+    launch,
+    ls,
+    rm,
+    show,
+    snapshot,
+    ssh,
+    ssh_config,
+    sync,
+    up,
+)
 from dumont.cli import version as version_verb
 from dumont.i18n import _, use
 
@@ -55,4 +71,9 @@ app.command("branches", help=_("List, browse and copy from branches."))(branches
 app.command("events", help=_("Show a workspace's timeline."))(events.events)
 app.command("rm", help=_("Delete a workspace and let its machines go."))(rm.rm)
 app.command("demo", help=_("Kill machines under a real workload and judge the outcome."))(demo.demo)
+app.command(
+    "snapshot",
+    help=_("Save and restore directories; no server is needed."),
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []},
+)(snapshot.snapshot)
 app.command("version", help=_("Print the version."))(version_verb.version)

@@ -17,6 +17,7 @@ from dumont.client.results import (
     BranchFile,
     BranchShown,
     Check,
+    ChunkKey,
     Happened,
     Health,
     Launch,
@@ -100,6 +101,11 @@ class Dumont:
                     yield event
             seen |= {(event.at, event.kind) for event in events}
             await asyncio.sleep(FOLLOW_EVERY_S)
+
+    async def chunk_key(self, name: str) -> bytes:
+        """The key (32 bytes) under which the chunks of the workspace's files are named, to compute roots without us."""
+        shown = await self._get(f"/v1/workspaces/{quote(name, safe='')}/chunk-key", ChunkKey)
+        return bytes.fromhex(shown.key)
 
     async def branches(self, name: str) -> list[BranchShown]:
         """The branches of a workspace, oldest first."""

@@ -219,3 +219,10 @@ class OwnerKeys:
     """Public keys whose owners may log in to every workspace."""
 
     keys: list[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChunkKey:
+    """The key of a workspace's chunks: 32 bytes in hexadecimal."""
+
+    key: str

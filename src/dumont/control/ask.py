@@ -12,12 +12,12 @@ from dumont.control.hub import Hub
 from dumont.control.keys import Keyring, new_private_key
 from dumont.control.observe import Observatory
 from dumont.control.shell import Shell
+from dumont.control.vault import Vault
 from dumont.db.base import Database
 from dumont.errors import BadInput, NotPossibleHere
 from dumont.model.instance import InstanceState
 from dumont.model.policy import Policy, Service
 from dumont.model.workspace import State, Wanted, Workspace
-from dumont.store.base import Store
 
 NAME = re.compile(r"[a-z](?:[a-z0-9-]{0,30}[a-z0-9])?")
 COMMAND_CHARACTERS_MAX = 16_384
@@ -33,7 +33,7 @@ class Parts:
     hub: Hub
     observatory: Observatory
     shell: Shell
-    store: Store
+    vault: Vault
     keyring: Keyring
     rng: Random
 

@@ -15,12 +15,13 @@ import structlog
 
 from dumont.clock import Clock
 from dumont.control.observe import Observatory
-from dumont.control.shelf import Standing, serve_store
+from dumont.control.scrutiny import Scrutiny, Standing
+from dumont.control.shelf import Shelf
+from dumont.control.vault import Vault
 from dumont.db.base import Database
-from dumont.errors import BadInput, Corrupt, DumontError, LinkClosed
+from dumont.errors import BadInput, Corrupt, DumontError, LinkClosed, StoreError, WrongKey
 from dumont.model.instance import Instance, InstanceState
 from dumont.model.workspace import Workspace
-from dumont.store.base import Store
 from dumont.wire.control import (
     VERSION,
     AgentHello,
@@ -36,6 +37,7 @@ from dumont.wire.identity import GATEWAY, token_hash
 from dumont.wire.join import Join, Joined, JoinRefused
 from dumont.wire.link import Link
 from dumont.wire.route import GatewayHello, Probe, Route, Routes
+from dumont.wire.store import VERSION as STORE_VERSION
 from dumont.wire.store import FromStore, StoreHello, ToStore
 
 STANDING_S_MAX = 1.0
@@ -82,12 +84,13 @@ class Hub:
     """All links of this server process. `changed` is set whenever something happened that a pass should look at."""
 
     def __init__(
-        self, database: Database, observatory: Observatory, signer: Signer, store: Store, clock: Clock
+        self, database: Database, observatory: Observatory, signer: Signer, vault: Vault, clock: Clock
     ) -> None:
         self._database = database
         self._observatory = observatory
         self._signer = signer
-        self._store = store
+        self._vault = vault
+        self._shelf = Shelf(vault, Scrutiny(vault).refusal)
         self._clock = clock
         self._agents: dict[str, Desk] = {}
         self._pulses: dict[str, Link[FromHub, ToHub]] = {}
@@ -178,13 +181,15 @@ class Hub:
                 case Beat():
                     await self._serve_pulse(link, first)
                 case StoreHello():
+                    _same(first.version, STORE_VERSION)
                     name = self._named(link, first.instance_id)
-                    shelf = cast(Link[FromStore, ToStore], link)
-                    await serve_store(shelf, self._store, lambda: self._standing_of(name))
+                    await self._shelf.serve(cast(Link[FromStore, ToStore], link), lambda: self._standing_of(name))
                 case _:
                     raise BadInput(f"a link can't begin with {type(first).__name__}")
         except (BadInput, Corrupt) as error:
             log.warning("a link was refused", peer=link.peer, why=str(error))
+        except (StoreError, WrongKey) as error:  # whoever dialled tries again
+            log.error("a workspace's part of the store can't be used", peer=link.peer, why=str(error))
         except LinkClosed:
             pass
         finally:
@@ -199,6 +204,7 @@ class Hub:
         instance = await self._database.instance(join.instance_id)
         if instance is None or instance.state not in (InstanceState.INTENDED, InstanceState.RENTED):
             return JoinRefused("the server expects no such instance")
+        keys = (await self._vault.open(instance.workspace)).keys  # before the token is spent: the store may be away
         if peer != instance.id and not await self._database.spend_token(instance.id, token_hash(join.token)):
             return JoinRefused("the token is wrong or was used before")
         try:
@@ -206,7 +212,7 @@ class Hub:
         except BadInput as error:
             return JoinRefused(str(error))
         log.info("an instance joined", instance=instance.id, workspace=instance.workspace)
-        return Joined(certificate)
+        return Joined(certificate, keys.chunk_key)
 
     async def _hang_up(self, link: Link[FromHub, ToHub]) -> None:
         """Let the other side read our last word and close; at most a second."""

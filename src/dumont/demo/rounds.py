@@ -179,7 +179,7 @@ async def _compare(stage: Stage, round_: Round, promoted: Replica, tree: Path) -
     """
     stage.acks.read()
     told = {".".join(map(str, ack.commit)): ack.root for ack in stage.acks.all[stage.counted :] if ack.root}
-    seen = await asyncio.to_thread(root, tree)
+    seen = await asyncio.to_thread(root, tree, await stage.cloud.chunk_key())
     wanted = {promoted.root} | ({told[promoted.head]} if promoted.head in told else set())
     round_.tree_equal = wanted == {seen}
     if not round_.tree_equal:

@@ -2,10 +2,12 @@
 
 A tree maps paths to entries. A path is bytes relative to the workspace, `b""` being its top directory,
 without leading or trailing slash. Files are cut into fixed blocks whose length follows from the file's size
-(`block_bytes`), so an append or a change in place touches only its own blocks.
+(`block_bytes`), so an append or a change in place touches only its own blocks. A file of tensors is cut at their
+beginnings first (`Entry.bounds`), so a tensor that did not change has the same blocks wherever it lies.
 """
 
 import enum
+from itertools import pairwise
 
 import msgspec
 
@@ -35,11 +37,13 @@ class CommitId(msgspec.Struct, frozen=True, order=True, array_like=True):
         return f"{self.epoch}.{self.seq}"
 
 
-class Entry(msgspec.Struct, frozen=True, array_like=True):
+class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One name in a tree. `mode` holds permission bits only; `mtime_ns` may be negative (before 1970).
 
     `chunks[i]` is the id of block `i`, or HOLE. `sparse` files are written with their zero pages left out.
-    `link` is b"" for an ordinary name; names of one inode all carry the smallest of their paths.
+    `link` is b"" for an ordinary name; names of one inode all carry the smallest of their paths. `bounds` are offsets
+    in bytes, strictly increasing, each > 0 and < `size`: the file is cut there first, and what lies between two of them
+    into blocks from its own begin. They say how a file was cut and nothing of its content.
     """
 
     kind: Kind
@@ -53,6 +57,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
     xattrs: tuple[tuple[bytes, bytes], ...] = ()
     link: bytes = b""
     sparse: bool = False
+    bounds: tuple[int, ...] = ()
 
 
 class Change(msgspec.Struct, frozen=True, array_like=True):
@@ -88,6 +93,9 @@ def block_bytes(size: int) -> int:
     return _BLOCK_BYTES_MAX
 
 
-def block_count(size: int) -> int:
-    """How many blocks a file of `size` bytes has; 0 for an empty file."""
-    return -(-size // block_bytes(size))
+def block_count(size: int, bounds: tuple[int, ...] = ()) -> int:
+    """How many blocks a file of `size` bytes, cut at `bounds`, has; 0 for an empty file."""
+    block = block_bytes(size)
+    if not bounds:
+        return -(-size // block)
+    return sum(-(-(end - begin) // block) for begin, end in pairwise((0, *bounds, size)))

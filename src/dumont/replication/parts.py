@@ -11,6 +11,7 @@ PART_BYTES_MAX = 4 * 2**20
 """A commit of more changes travels in parts. One entry alone may exceed it: a file of 1 TiB has 2 MiB of chunk ids."""
 _CHANGE_BYTES = 96
 _CHUNK_BYTES = 34
+_BOUND_BYTES = 9
 
 
 def weight(changes: Iterable[Change]) -> int:
@@ -19,7 +20,8 @@ def weight(changes: Iterable[Change]) -> int:
     for path, entry in ((change.path, change.entry) for change in changes):
         total += _CHANGE_BYTES + len(path)
         if entry is not None:
-            total += _CHUNK_BYTES * len(entry.chunks) + len(entry.link) + len(entry.target)
+            total += _CHUNK_BYTES * len(entry.chunks) + _BOUND_BYTES * len(entry.bounds)
+            total += len(entry.link) + len(entry.target)
             total += sum(len(name) + len(value) + 4 for name, value in entry.xattrs)
     return total
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from dumont.errors import Corrupt
 from dumont.model.commit import HOLE, Change, Entry, Kind
+from dumont.snapshot.chunk import NO_KEY
 from dumont.snapshot.content import Blobs, Content, Shelf, clear_block, write_block
 from dumont.snapshot.dress import dress, dress_directory
 from dumont.snapshot.durable import flush, writing
@@ -35,7 +36,8 @@ class Workshop:
     """What applying needs: the place, an empty directory aside on the same file system, and where blobs are.
 
     `others` are further trees to take blocks from. Without `in_place` no file changes under its final name. `step` is
-    called before each change, with its name. Blobs that are `far` are used only for what no tree here holds.
+    called before each change, with its name. Blobs that are `far` are used only for what no tree here holds. `key` is
+    what the chunks of all of them are named under.
     """
 
     place: Place
@@ -45,6 +47,7 @@ class Workshop:
     in_place: bool = True
     step: Callable[[str], None] = go_on
     far: bool = False
+    key: bytes = NO_KEY
 
 
 class Application:
@@ -57,7 +60,8 @@ class Application:
         self._planner = Planner(old, groups, shop.blobs.has, shop.in_place)
         self._changes = changes
         self._plan = Plan([], [], [], {}, set())
-        self._content = Content(shop.blobs, [Shelf(shop.place, old), *shop.others], [c.path for c in changes], shop.far)
+        shelves = [Shelf(shop.place, old), *shop.others]
+        self._content = Content(shop.blobs, shelves, [change.path for change in changes], shop.far, shop.key)
         self._aside = -1
         self._built: dict[int, str] = {}  # number of a unit → the name of its new inode aside
         self._must_last = False

@@ -1,4 +1,4 @@
-"""Chunks: a file's fixed blocks, their ids, and the holes between its data.
+"""Chunks: a file's blocks, their ids, and the holes between its data.
 
 A chunk's id is BLAKE3 keyed with the workspace's key. A *sparse* file is one with a hole anywhere; its zero pages are
 left out when it is written, and a block of it that reads as zeros is a HOLE whether or not the disk stores it.
@@ -6,7 +6,10 @@ left out when it is written, and a block of it that reads as zeros is a HOLE whe
 
 import errno
 import os
+from bisect import bisect_right
 from collections.abc import Iterator
+from functools import lru_cache
+from itertools import accumulate, pairwise
 
 import blake3
 
@@ -24,18 +27,54 @@ def chunk_id(data: bytes, key: bytes = NO_KEY) -> bytes:
     return blake3.blake3(data, key=key).digest()
 
 
-def is_zeros(data: bytes) -> bool:
+def is_zeros(data: bytes | memoryview) -> bool:
     """Whether every byte of `data` is zero."""
     if len(data) <= len(_ZEROS):
         return data == _ZEROS[: len(data)]
     return data == bytes(len(data))
 
 
-def block_range(size: int, number: int) -> tuple[int, int]:
-    """Where block `number` of a file of `size` bytes starts, and its length in bytes."""
+def block_range(size: int, number: int, bounds: tuple[int, ...] = ()) -> tuple[int, int]:
+    """Where block `number` of a file of `size` bytes, cut at `bounds`, starts, and its length in bytes."""
     block = block_bytes(size)
-    start = number * block
-    return start, min(block, size - start)
+    if not bounds:
+        start = number * block
+        return start, min(block, size - start)
+    firsts = _first_numbers(size, _Same(bounds))
+    segment = bisect_right(firsts, number) - 1
+    begin = bounds[segment - 1] if segment else 0
+    end = bounds[segment] if segment < len(bounds) else size
+    start = begin + (number - firsts[segment]) * block
+    return start, min(block, end - start)
+
+
+def block_ranges(size: int, bounds: tuple[int, ...] = ()) -> Iterator[tuple[int, int]]:
+    """The `(start, length)` in bytes of every block of a file of `size` bytes that is cut at `bounds`, in order."""
+    block = block_bytes(size)
+    for begin, end in pairwise((0, *bounds, size)):
+        for start in range(begin, end, block):
+            yield start, min(block, end - start)
+
+
+class _Same:
+    """Bounds as a key that is told by identity: hashing thousands of offsets for each block would cost more than it."""
+
+    def __init__(self, bounds: tuple[int, ...]) -> None:
+        self.bounds = bounds
+
+    def __hash__(self) -> int:
+        return id(self.bounds)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.bounds is other.bounds
+
+
+@lru_cache(maxsize=32)
+def _first_numbers(size: int, same: _Same) -> list[int]:
+    """The number of the first block of each segment."""
+    block = block_bytes(size)
+    segments = pairwise((0, *same.bounds))
+    return list(accumulate((-(-(end - begin) // block) for begin, end in segments), initial=0))
 
 
 def data_ranges(fd: int, size: int) -> list[tuple[int, int]]:

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from dumont.errors import Corrupt
 from dumont.model.commit import HOLE, Entry, Kind
-from dumont.snapshot.chunk import PAGE_BYTES, block_range, chunk_id, stretches
+from dumont.snapshot.chunk import NO_KEY, PAGE_BYTES, block_range, block_ranges, chunk_id, stretches
 from dumont.snapshot.durable import punch_hole, write_whole
 from dumont.snapshot.place import Place, is_absent
 from dumont.snapshot.tree import Tree
@@ -41,12 +41,15 @@ class _Spot:
 class Content:
     """Finds blocks: among `blobs`, in the files at `near` paths of the first shelf, then in all shelves.
 
-    Blobs that are `far` are asked last.
+    Blobs that are `far` are asked last. Everything found is verified under `key`.
     """
 
-    def __init__(self, blobs: Blobs, shelves: list[Shelf], near: Iterable[bytes], far: bool = False) -> None:
+    def __init__(
+        self, blobs: Blobs, shelves: list[Shelf], near: Iterable[bytes], far: bool = False, key: bytes = NO_KEY
+    ) -> None:
         self._blobs = blobs
         self._far = far
+        self._key = key
         self._shelves = shelves
         self._near = near
         self._spots: dict[bytes, list[_Spot]] = {}
@@ -68,7 +71,7 @@ class Content:
 
     def _blob(self, chunk: bytes) -> bytes | None:
         data = self._blobs.read(chunk)
-        if data is not None and chunk_id(data) != chunk:
+        if data is not None and chunk_id(data, self._key) != chunk:
             raise Corrupt(f"the blob of chunk {chunk.hex()} does not match it")
         return data
 
@@ -84,7 +87,7 @@ class Content:
                 data = os.pread(fd, spot.length, spot.offset)
             finally:
                 os.close(fd)
-            if chunk_id(data) == chunk:
+            if chunk_id(data, self._key) == chunk:
                 return data
         return None
 
@@ -100,10 +103,11 @@ class Content:
 
     def _list(self, shelf: Shelf, entries: Iterable[tuple[bytes, Entry]]) -> None:
         for path, entry in entries:
-            for number, chunk in enumerate(entry.chunks if entry.kind is Kind.FILE else ()):
+            if entry.kind is not Kind.FILE:
+                continue
+            for chunk, (start, length) in zip(entry.chunks, block_ranges(entry.size, entry.bounds), strict=True):
                 if chunk != HOLE:
-                    spot = _Spot(shelf.place, path, *block_range(entry.size, number))
-                    self._spots.setdefault(chunk, []).append(spot)
+                    self._spots.setdefault(chunk, []).append(_Spot(shelf.place, path, start, length))
 
 
 def write_block(fd: int, entry: Entry, number: int, data: bytes) -> None:
@@ -111,7 +115,7 @@ def write_block(fd: int, entry: Entry, number: int, data: bytes) -> None:
 
     The block must read as zeros so far, or hold no holes. Raises Corrupt when `data` has not the length of the block.
     """
-    start, length = block_range(entry.size, number)
+    start, length = block_range(entry.size, number, entry.bounds)
     if len(data) != length:
         raise Corrupt(f"block {number} has {len(data)} bytes where {length} belong")
     if not entry.sparse:
@@ -123,7 +127,7 @@ def write_block(fd: int, entry: Entry, number: int, data: bytes) -> None:
 
 def clear_block(fd: int, entry: Entry, number: int) -> None:
     """Make block `number` a hole, or zeros where the file system can't."""
-    start, length = block_range(entry.size, number)
+    start, length = block_range(entry.size, number, entry.bounds)
     whole_pages = -(-length // PAGE_BYTES) * PAGE_BYTES  # of a page that is cut off by the end, all has to go
     if not punch_hole(fd, start, whole_pages):
         write_whole(fd, bytes(length), start)

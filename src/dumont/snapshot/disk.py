@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -19,7 +20,7 @@ from dumont.model.commit import Change, Commit
 from dumont.snapshot.apply import Application, Workshop, go_on
 from dumont.snapshot.check import admit
 from dumont.snapshot.checkpoint import VERSION, Checkpoint, note_signatures, read_checkpoint, write_checkpoint
-from dumont.snapshot.chunk import chunk_id
+from dumont.snapshot.chunk import NO_KEY, chunk_id
 from dumont.snapshot.durable import flush_directory, flush_file_system, read_checked, replace_file, writing
 from dumont.snapshot.index import Index, Known, signature_of
 from dumont.snapshot.journal import SEGMENT_BYTES, Journal, Logged
@@ -35,30 +36,41 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _HASHED_INLINE_BYTES = 256 * 2**10
 
 
+@dataclass(frozen=True)
+class Limits:
+    """A segment of the journal is as long as `segment_bytes` at most.
+
+    Commits are refused with DiskFull while less than `reserve_bytes` would be left after applying what is pending.
+    """
+
+    segment_bytes: int = SEGMENT_BYTES
+    reserve_bytes: int = RESERVE_BYTES
+
+
 class WorkspaceDisk:
     """The driver of the port `Disk` over two directories of one file system.
 
-    Commits are refused with DiskFull while less than `reserve_bytes` would be left after applying what is pending.
-    `index` knows what is on disk; hand it to the `LiveTree` of the same directory. `step` is called before each step
-    of applying.
+    `index` knows what is on disk; hand it to the `LiveTree` of the same directory. `key` is the workspace's: chunks are
+    named and verified under it. `step` is called before each step of applying.
     """
 
     def __init__(
         self,
         workspace_dir: Path,
         data_dir: Path,
-        segment_bytes: int = SEGMENT_BYTES,
-        reserve_bytes: int = RESERVE_BYTES,
+        limits: Limits = Limits(),
         step: Callable[[str], None] = go_on,
+        key: bytes = NO_KEY,
     ) -> None:
         self.index = Index()
         self.boot_id = _BOOT_ID.read_text().strip()
         self.pending_bytes = 0
         self._workspace = workspace_dir
         self._data = data_dir
-        self._reserve_bytes = reserve_bytes
+        self._reserve_bytes = limits.reserve_bytes
+        self._key = key
         self._step = step
-        self._journal = Journal(data_dir / "journal", segment_bytes)
+        self._journal = Journal(data_dir / "journal", limits.segment_bytes)
         self._writing = asyncio.Lock()  # of the journal
         self._applying = asyncio.Lock()  # to the tree
         self._checkpointing: asyncio.Task[None] | None = None
@@ -216,7 +228,7 @@ class WorkspaceDisk:
                 self._based = True
                 return wanted, head
         else:
-            mender.look()
+            mender.look(Tree())
         self._based = self._led = False
         unused = checkpoint is None and not logged and len(mender.found) <= 1
         return Tree() if unused else mender.found, None
@@ -248,7 +260,7 @@ class WorkspaceDisk:
         flush_directory(self._data)
 
     def _blob(self, blob: Blob) -> None:
-        if chunk_id(blob.data) != blob.id:
+        if chunk_id(blob.data, self._key) != blob.id:
             raise Corrupt(f"what was sent as chunk {blob.id.hex()} does not match it")
         self._journal.blob(blob)
         self._fresh.add(blob.id)
@@ -294,7 +306,7 @@ class WorkspaceDisk:
     def _change(self, changes: tuple[Change, ...]) -> set[bytes]:
         done = False
         with Place(self._workspace) as place:
-            shop = Workshop(place, fresh(self._data / "aside"), self._journal, step=self._step)
+            shop = Workshop(place, fresh(self._data / "aside"), self._journal, step=self._step, key=self._key)
             application = Application(shop, self._applied, self._groups, changes)
             try:
                 touched = application.run()
@@ -317,7 +329,8 @@ class WorkspaceDisk:
             raise Corrupt("the tree can't be mended: blocks are missing. Start again from another replica")
 
     def _mender(self) -> Mender:
-        return Mender(self._workspace, self._data / "aside", self._journal, self.index, time.time_ns, self._step)
+        aside = self._data / "aside"
+        return Mender(self._workspace, aside, self._journal, self.index, time.time_ns, self._step, self._key)
 
     def _note(self, touched: set[bytes]) -> None:
         """Nobody but us changes this tree: what we wrote need not be read again."""

@@ -38,6 +38,17 @@ def dress_directory(fd: int, entry: Entry) -> None:
     os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
 
 
+def dress_new(fd: int, entry: Entry, owner: tuple[int, int], mode: int) -> None:
+    """Give the new open file `fd`, which has that owner and mode and no xattrs, what it lacks of its entry."""
+    if foreign := (entry.uid, entry.gid) != owner:
+        _give(fd, entry)
+    if entry.xattrs:
+        _set_xattrs(fd, entry)
+    if foreign or entry.mode != mode:
+        os.fchmod(fd, entry.mode)
+    os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
+
+
 def _dress_file(named: int, entry: Entry) -> None:
     """xattrs of a file, which only a descriptor that may write can set, and which few files have."""
     path = f"/proc/self/fd/{named}"

@@ -63,7 +63,7 @@ def punch_hole(fd: int, start: int, length: int) -> bool:
     return bool(result == 0)
 
 
-def write_whole(fd: int, data: bytes, at: int) -> None:
+def write_whole(fd: int, data: bytes | memoryview, at: int) -> None:
     """Write all of `data` at offset `at`."""
     view = memoryview(data)
     while view:

@@ -170,7 +170,7 @@ class LiveTree:
         total = 0
         with Place(self.directory) as place:
             for path in paths:
-                opened = open_path(place, path)
+                opened = open_path(place, path, _uncut)
                 if opened.file:
                     total += opened.file.data_bytes
                     opened.file.close()
@@ -249,6 +249,11 @@ class LiveTree:
             for other in others
             if other is not None
         )
+
+
+def _uncut(path: bytes, size: int) -> tuple[int, ...]:
+    """To know how long a file is, nobody need look for tensors in it."""
+    return ()
 
 
 def _has_attributes(entry: Entry, signature: Signature) -> bool:

@@ -11,12 +11,13 @@ from msgspec.structs import replace
 from dumont.errors import Corrupt
 from dumont.model.commit import Change
 from dumont.snapshot.apply import Application, Workshop, go_on
+from dumont.snapshot.chunk import NO_KEY
 from dumont.snapshot.content import Blobs, Shelf
 from dumont.snapshot.dress import gives_owners
 from dumont.snapshot.index import Index
 from dumont.snapshot.links import Groups
 from dumont.snapshot.place import Place
-from dumont.snapshot.scan import scan
+from dumont.snapshot.scan import like, scan
 from dumont.snapshot.tree import Tree
 
 
@@ -30,12 +31,13 @@ class Mender:
     index: Index
     now_ns: Callable[[], int]
     step: Callable[[str], None] = go_on
+    key: bytes = NO_KEY
     found: Tree = field(default_factory=Tree)
 
-    def look(self) -> Tree:
-        """Read the tree that is there, as far as `index` can't vouch for it."""
+    def look(self, wanted: Tree) -> Tree:
+        """Read the tree that is there, as far as `index` can't vouch for it, cut like `wanted`."""
         with Place(self.directory) as place:
-            self.found = scan(place, self.index, self.now_ns()).tree
+            self.found = scan(place, self.index, self.now_ns(), self.key, like(wanted)).tree
         return self.found
 
     def mend(self, wanted: Tree) -> bool:
@@ -43,17 +45,17 @@ class Mender:
 
         Raises DiskFull and NotDurable.
         """
-        changes = remaining(self.look(), wanted)
+        changes = remaining(self.look(wanted), wanted)
         if not changes:
             return True
         try:
             touched = self._apply(changes)
         except Corrupt:
-            self.look()
+            self.look(wanted)
             return False
         for path in touched:
             self.index.drop(path)
-        return not remaining(self.look(), wanted)
+        return not remaining(self.look(wanted), wanted)
 
     def _apply(self, changes: tuple[Change, ...]) -> Collection[bytes]:
         with ExitStack() as stack:
@@ -61,8 +63,8 @@ class Mender:
             shelves = []
             for left_over in leftovers(self.aside):
                 shelf_place = stack.enter_context(Place(left_over))
-                shelves.append(Shelf(shelf_place, scan(shelf_place, Index(), self.now_ns()).tree))
-            shop = Workshop(place, fresh(self.aside), self.blobs, shelves, step=self.step)
+                shelves.append(Shelf(shelf_place, scan(shelf_place, Index(), self.now_ns(), self.key).tree))
+            shop = Workshop(place, fresh(self.aside), self.blobs, shelves, step=self.step, key=self.key)
             return Application(shop, self.found, Groups(self.found.entries()), changes).run()
 
 

@@ -51,6 +51,10 @@ class Place:
             self._directories.move_to_end(path)
             return self._directories[path]
         checked(path)
+        above, _, name = path.rpartition(b"/")
+        parent = self.top if not above else self._directories.get(above)
+        if parent is not None:
+            return self._keep(path, os.open(name, DIRECTORY, dir_fd=parent))
         fd, rest = self.top, path.split(b"/")
         for length in range(len(rest) - 1, 0, -1):
             above = b"/".join(rest[:length])
@@ -66,6 +70,9 @@ class Place:
         except OSError:
             os.close(fd)
             raise
+        return self._keep(path, fd)
+
+    def _keep(self, path: bytes, fd: int) -> int:
         self._directories[path] = fd
         if len(self._directories) > _OPEN_DIRECTORIES_MAX:
             os.close(self._directories.popitem(last=False)[1])

@@ -157,7 +157,9 @@ class Planner:
     def _can_patch(self, old: Entry | None, new: Entry) -> bool:
         if not self._in_place or not old or old.kind is not Kind.FILE or new.kind is not Kind.FILE:
             return False
-        if old.size < IN_PLACE_BYTES_MIN or old.sparse != new.sparse or block_bytes(old.size) != block_bytes(new.size):
+        if old.size < IN_PLACE_BYTES_MIN or old.sparse != new.sparse:
+            return False
+        if old.bounds != new.bounds or block_bytes(old.size) != block_bytes(new.size):
             return False
         return all(chunk == HOLE or self._has(chunk) for _, chunk in changed_blocks(old, new))
 
@@ -169,7 +171,7 @@ class Planner:
 
 
 def changed_blocks(old: Entry, new: Entry) -> list[tuple[int, bytes]]:
-    """`(number, chunk)` of the blocks of `new` that `old` (with blocks of the same length) has not."""
+    """`(number, chunk)` of the blocks of `new` that `old`, which is cut at the same places, has not."""
     before = old.chunks
     return [
         (number, chunk) for number, chunk in enumerate(new.chunks) if number >= len(before) or before[number] != chunk

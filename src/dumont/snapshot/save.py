@@ -1,206 +1,286 @@
-"""Saving: a tree becomes a commit in the store. Whatever fails on the way leaves nothing that could be taken for one.
+"""Saving: a directory tree becomes a commit in a repository. Whatever fails on the way leaves nothing that could be
+taken for one, and what was stored is not sent again.
 
-Chunks come first, in packs; then one object a directory (`trees/<id>`); last the commit's record, by a conditional put
-at `commits/<epoch>-<seq>`, under a prefix for a branch.
+Chunks come first, in packs, with the directories' objects; then index objects; last the commit (`naming.py`). Reading,
+hashing, encoding, sealing and storing is the hands' work (`intake.py`); here it is decided what is read and kept.
 """
 
+import contextlib
+import itertools
+import os
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
-import blake3
 import msgspec
 from msgspec.structs import replace
 
-from dumont.errors import AlreadyStored, Corrupt
-from dumont.model.commit import HOLE, Commit, CommitId, Entry, Kind
-from dumont.snapshot.links import Groups
-from dumont.snapshot.live import LiveTree
-from dumont.snapshot.pack import Packs, put_once
-from dumont.snapshot.reading import Reading
-from dumont.snapshot.tree import TOP, Tree, parent_of
-from dumont.store.base import Store
+from dumont.errors import NotStored, StoreError
+from dumont.model.commit import Commit, CommitId
+from dumont.snapshot.gathering import Found, Gathering
+from dumont.snapshot.hands import Hand
+from dumont.snapshot.intake import Finish, Job, KeepTrees, Kept, start_saving
+from dumont.snapshot.memory import distrust, recall, remember
+from dumont.snapshot.naming import Needs, name_commit
+from dumont.snapshot.pack import PACK_BYTES
+from dumont.snapshot.place import Place
+from dumont.snapshot.progress import Progress
+from dumont.snapshot.record import DATA, PACKS, VERSION, CommitRecord, Pack, index_key
+from dumont.snapshot.repository import Listing, Repository
+from dumont.snapshot.scan import by_content, like
+from dumont.snapshot.shape import Shape, shape
+from dumont.snapshot.survey import Page, Survey, changed_since, keep_links, survey, survey_known
+from dumont.snapshot.tree import Tree
+from dumont.snapshot.walk import Walk
 
-_VERSION = 1
-_READ_AGAIN = 2
+__all__ = ["Draft", "Saved", "save", "start_saving"]
+
+_ATTEMPTS = 5
+_TREES_BYTES = 4 * 2**20
+_INDEX_PACKS = 64
+_FINISH = msgspec.msgpack.encode(Finish())
 
 
-class CommitRecord(msgspec.Struct, frozen=True):
-    """What lies at a commit's key."""
+@dataclass(frozen=True)
+class Draft:
+    """What a save is called. `at_ns`: the wall clock, Unix time. `path`: where the tree lies on `host`.
 
-    version: int
-    commit: Commit
+    `commit`: the commit that this is to be (its id, parent and what it names as fuzzy or uncovered), None for the next
+    number. `known`: the tree that this commit has; then only what the repository lacks of it is read, and files that
+    differ by now are named as fuzzy. `prefix`: that of a branch, or "". `walk`: over the same directory, begun ahead.
+    """
+
+    at_ns: int
+    name: str = ""
+    tags: tuple[str, ...] = ()
+    host: str = ""
+    path: bytes = b""
+    commit: Commit | None = None
+    known: Tree | None = None
+    prefix: str = ""
+    walk: Walk | None = None
 
 
 @dataclass(frozen=True)
 class Saved:
-    """`commit` as it was stored; `tree` is its tree. `stored_bytes` of new chunks went to the store for it."""
+    """The commit as it is stored. `new_bytes` of plain chunks are new; packs of `stored_bytes` were added.
 
-    commit: Commit
-    tree: Tree
+    `uncovered`: paths that a commit can't hold, with the reason.
+    """
+
+    record: CommitRecord
+    new_bytes: int
     stored_bytes: int
+    uncovered: dict[bytes, str]
+
+
+async def save(repo: Repository, source: Path, draft: Draft, hands: Sequence[Hand], progress: Progress) -> Saved:
+    """Store the directory `source` as a commit. `hands` are workers begun with `start_saving` and not used before.
+
+    Saving the same commit twice is harmless. Raises AlreadyStored when another commit has that id, StoreError,
+    BadInput, OSError when `source` itself can't be read.
+    """
+    job = Job(os.fsencode(source), repo.keys, PACK_BYTES)
+    for hand in hands:
+        await hand.ask(msgspec.msgpack.encode(job))
+    listing = repo.seen or await repo.look()
+    with Place(source) as place:
+        saving = _Saving(repo, source, place, draft, hands, progress, walk=draft.walk)
+        for _ in range(_ATTEMPTS):
+            try:
+                needs = await saving.store(listing)
+            except NotStored:  # a prune replaced index objects since they were listed
+                listing = await repo.look()
+                continue
+            saved = await saving.name(listing, needs)
+            if saved is not None:
+                return saved
+            await saving.forget_lost(needs)
+            listing = await repo.look()  # a prune came between: what it took is stored again
+    raise StoreError("prunes kept on deleting what this save relies on; run it again when they are done")
 
 
 @dataclass
-class _Take:
-    """What is being saved: the tree as far as it was found so."""
+class _Saving:
+    """One save. `store` may be called again: what is stored by then is not stored twice."""
 
-    tree: Tree
+    repo: Repository
+    source: Path
+    place: Place
+    draft: Draft
+    hands: Sequence[Hand]
+    progress: Progress
+    found: Survey = field(default_factory=lambda: Survey(0))
+    made: Shape = field(default_factory=Shape)
     fuzzy: set[bytes] = field(default_factory=set)
-    uncovered: set[bytes] = field(default_factory=set)
+    packs: list[Pack] = field(default_factory=list)
+    adopted: list[Pack] = field(default_factory=list)
+    unindexed: list[Pack] = field(default_factory=list)
+    lost: set[str] = field(default_factory=set)
+    indexes: set[str] = field(default_factory=set)
+    walk: Walk | None = None
+    began_s: float = field(default_factory=time.monotonic)
+
+    async def store(self, listing: Listing) -> Needs:
+        """Make sure that everything is in the store, and say what this relies on."""
+        self.indexes &= listing.indexes
+        memory = recall(self.repo, self.draft.path) if self.draft.known is None else None
+        trusted = memory is not None and not memory.indexes - listing.indexes and not listing.doomed
+        if not trusted:
+            await self._learn(listing)
+        if memory is not None and not trusted:
+            memory = distrust(memory, self.repo.catalogue)
+        self.found = Survey(time.time_ns())
+        pages = {page.path: page for page in memory.pages} if memory else {}
+        to_read = self._to_read(pages)
+        first = next(to_read, None)
+        if first is not None:
+            await self._learn(listing)
+            await self._adopt()
+            await self._gather(itertools.chain([first], to_read))
+        self.made = shape(self.found, pages, everything=not trusted)
+        relied = memory.packs if memory else frozenset()
+        if memory is None or not trusted or self.made.root != memory.root:
+            await self._learn(listing)
+            await self._store_trees()
+            await self._index()
+            relied |= self._relied()
+        indexes = memory.indexes if memory and relied == memory.packs else self.repo.learned | self.indexes
+        confirmed = memory.packs if memory and trusted else frozenset()
+        return Needs(relied, indexes & (listing.indexes | self.indexes), confirmed)
+
+    async def forget_lost(self, needs: Needs) -> None:
+        """Rely no more on packs that are not there, and say no longer that they hold anything."""
+        stored = {key.rpartition("/")[2] async for key in self.repo.store.keys(PACKS)}
+        lost = needs.packs - stored
+        self.lost |= lost
+        if not lost.isdisjoint(pack.name for pack in self.packs + self.adopted):
+            self.packs = [pack for pack in self.packs if pack.name not in lost]
+            stay = self.packs + [pack for pack in self.adopted if pack.name not in lost]
+            before, self.indexes = self.indexes, set(await self.repo.add_to_index(stay))
+            with contextlib.suppress(StoreError):  # who may only add leaves it to a prune
+                for name in before:  # after the others: commits of other machines may rely on what stays
+                    await self.repo.store.delete(index_key(name))
+
+    async def name(self, listing: Listing, needs: Needs) -> Saved | None:
+        """Store the commit, and remember what it relies on; None when some of that may be gone again."""
+        stored = sum(pack.size for pack in self.packs)
+        new = sum(frame.plain_bytes for pack in self.packs for frame in pack.frames if frame.kind == DATA)
+        record = CommitRecord(
+            VERSION,
+            self._commit(listing),
+            self.draft.name,
+            self.draft.tags,
+            self.draft.host,
+            self.draft.path,
+            self.found.files,
+            self.found.plain_bytes,
+            stored,
+            int((time.monotonic() - self.began_s) * 1000),
+        )
+        named = await name_commit(self.repo, record, needs, self.draft.prefix, renumber=self.draft.commit is None)
+        if named is None:
+            return None
+        if self.draft.known is None:
+            remember(self.repo, self.draft.path, self.found, self.made, needs)
+        return Saved(named, new, stored, self.found.uncovered)
+
+    def _commit(self, listing: Listing) -> Commit:
+        commit = self.draft.commit
+        if commit is None:
+            last = listing.last_seq()
+            parent = CommitId(0, last) if last else None
+            commit = Commit(CommitId(0, last + 1), parent, b"", self.draft.at_ns, consistent=True)
+        return replace(
+            commit,
+            root=self.made.root,
+            consistent=commit.consistent and not self.fuzzy,
+            fuzzy=tuple(sorted(self.fuzzy.union(commit.fuzzy))),
+            uncovered=tuple(sorted(set(commit.uncovered).union(self.found.uncovered))),
+        )
+
+    async def _learn(self, listing: Listing) -> None:
+        await self.repo.learn(listing)
+        doomed = await self.repo.doomed_packs(listing) if self.repo.keys.can_read else set()
+        self.repo.catalogue.doomed = doomed | self.lost
+
+    def _to_read(self, pages: dict[bytes, Page]) -> Found:
+        if self.draft.known is None:
+            walk, self.walk = self.walk or Walk(self.source), None
+            return survey(self.place, walk.sights(), pages, self.found)
+        return survey_known(self.place, self.draft.known, self._is_stored, self.found)
+
+    def _is_stored(self, chunk: bytes) -> bool:
+        return self.repo.catalogue.relies_on(chunk) is not None
+
+    async def _gather(self, to_read: Found) -> None:
+        known = self.draft.known
+        cut = by_content if known is None else like(known)
+        gathering = Gathering(self.place, self.found, self._is_stored, self._take, self.progress, cut)
+        await gathering.run(to_read, self.hands)
+        self.fuzzy |= gathering.fuzzy
+        if known is not None:
+            keep_links(self.found, known)
+            self.fuzzy |= changed_since(self.found, known)
+        await self._finish()
+
+    async def _store_trees(self) -> None:
+        """Have the hands keep directory objects that are not stored, in batches by turns."""
+        bodies = [body for id, body in self.made.bodies.items() if not self._is_stored(id)]
+        asked = []
+        for turn, batch in enumerate(_batches(bodies)):
+            asked.append(self.hands[turn % len(self.hands)].ask(msgspec.msgpack.encode(KeepTrees(batch))))
+        for answer in asked:
+            await self._take(msgspec.msgpack.decode(await answer, type=Kept).packs)
+        await self._finish()
+
+    async def _finish(self) -> None:
+        for hand in self.hands:
+            await self._take(msgspec.msgpack.decode(await hand.ask(_FINISH), type=Kept).packs)
+
+    async def _take(self, packs: list[Pack]) -> None:
+        self.packs += packs
+        self.unindexed += packs
+        self.progress.moved_bytes += sum(pack.size for pack in packs)
+        if len(self.unindexed) >= _INDEX_PACKS:
+            await self._index()
+
+    async def _index(self) -> None:
+        if self.unindexed:
+            packs, self.unindexed = self.unindexed, []
+            self.indexes.update(await self.repo.add_to_index(packs))
+
+    async def _adopt(self) -> None:
+        """Rely on whole packs that a save before us stored and did not come to index. They are looked for once more
+        before the commit is named."""
+        orphans = await self.repo.orphans() if self.repo.keys.can_read else []
+        if orphans:
+            self.adopted += orphans
+            self.indexes.update(await self.repo.add_to_index(orphans))
+
+    def _relied(self) -> frozenset[str]:
+        """The packs that hold what has changed, or everything when nothing is remembered."""
+        relies_on = self.repo.catalogue.relies_on
+        chunks = (
+            chunk
+            for folder in self.found.folders.values()
+            for entry in folder.entries
+            if entry
+            for chunk in entry.chunks
+        )
+        found = {pack.name for chunk in chunks if (pack := relies_on(chunk))}
+        return frozenset(found.union(pack.name for id in self.made.bodies if (pack := relies_on(id))))
 
 
-async def save(store: Store, live: LiveTree, tree: Tree | None, draft: Commit, prefix: str = "") -> Saved:
-    """Store `live` as the commit `draft`, whose root and lists of files are replaced by what was found.
-
-    `tree` is what is known of it: only files with chunks that are not stored are read again, and those that differ from
-    it by then are named as fuzzy. None: everything is read. Saving the same twice is harmless. Raises AlreadyStored
-    when another commit of that id is stored.
-    """
-    packs = Packs(store)
-    await packs.open()
-    take = await _take(packs, live, tree)
-    await packs.finish()
-    await _save_directories(store, take.tree)
-    commit = replace(
-        draft,
-        root=take.tree.root(),
-        consistent=draft.consistent and not take.fuzzy,
-        fuzzy=tuple(sorted(take.fuzzy.union(draft.fuzzy))),
-        uncovered=tuple(sorted(take.uncovered.union(draft.uncovered))),
-    )
-    await _save_record(store, commit, prefix)
-    return Saved(commit, take.tree, packs.stored_bytes)
-
-
-async def list_commits(store: Store, prefix: str = "") -> list[Commit]:
-    """The stored commits, oldest first."""
-    keys = [key async for key in store.keys(f"{prefix}commits/")]
-    return sorted([await _record(store, key) for key in keys], key=lambda commit: commit.id)
-
-
-async def read_commit(store: Store, id: CommitId, prefix: str = "") -> Commit:
-    """The stored commit `id`. Raises NotStored, and Corrupt when it can't be read or is another's."""
-    commit = await _record(store, commit_key(id, prefix))
-    if commit.id != id:
-        raise Corrupt(f"the record of commit {id} is that of {commit.id}")
-    return commit
-
-
-def commit_key(id: CommitId, prefix: str = "") -> str:
-    """Where the record of commit `id` lies. `prefix` is empty or ends with a slash."""
-    return f"{prefix}commits/{id.epoch}-{id.seq}"
-
-
-def branch_prefix(name: str) -> str:
-    """The prefix of the commits of branch `name`."""
-    return f"branches/{name}/"
-
-
-def root_object(tree: Tree) -> bytes:
-    """The object whose BLAKE3 is `tree.root()`: a listing of nothing but the top directory."""
-    below = blake3.blake3(tree.directory_object(TOP)).digest()
-    return msgspec.msgpack.encode([(TOP, tree.get(TOP), below)])
-
-
-async def _take(packs: Packs, live: LiveTree, known: Tree | None) -> _Take:
-    if known is None:
-        known = Tree()
-        take = _Take(Tree())
-        paths = sorted(await live.walk(TOP, known))
-    else:
-        await live.learn(known)
-        take = _Take(known.copy())
-        paths = [path for path, entry in known.entries() if not _is_stored(packs, entry)]
-    for path in paths:
-        reading = await _read(packs, live, path)
-        before = known.get(path)
-        _note(take, reading)
-        if reading.moved or (before is not None and _alone(reading.entry) != _alone(before)):
-            take.fuzzy.add(path)
-    for path in sorted(live.relinked()):
-        reading = await _read(packs, live, path)
-        if reading.entry and path in take.tree:
-            _note(take, reading)
-    _settle(take)
-    return take
-
-
-def _settle(take: _Take) -> None:
-    """What was read at different times must still make a tree: no name without its directory, no half links."""
-    for path, _ in list(take.tree.entries()):
-        above = take.tree.get(parent_of(path))
-        if path != TOP and (above is None or above.kind is not Kind.DIRECTORY):
-            take.tree.remove(path)
-            take.fuzzy.add(path)
-    groups = Groups(take.tree.entries())
-    linked = [(path, entry) for path, entry in take.tree.entries() if entry.link]
-    settled = [(path, replace(entry, link=groups.settled(path, entry, take.tree.get))) for path, entry in linked]
-    for path, entry in settled:
-        take.tree.put(path, entry)
-
-
-def _alone(entry: Entry | None) -> Entry | None:
-    """Without its other names, which may lie outside of what is saved."""
-    return replace(entry, link=b"") if entry else None
-
-
-async def _read(packs: Packs, live: LiveTree, path: bytes) -> Reading:
-    """Read until it holds still, or often enough."""
-    reading = await live.copy(path, packs.add)
-    for _ in range(_READ_AGAIN):
-        if not reading.moved:
-            break
-        reading = await live.copy(path, packs.add)
-    return reading
-
-
-def _note(take: _Take, reading: Reading) -> None:
-    if reading.uncovered:
-        take.uncovered.add(reading.path)
-    if reading.entry is None or reading.entry.kind is not Kind.DIRECTORY:
-        for below in take.tree.below(reading.path):
-            take.tree.remove(below)
-    if reading.entry is None:
-        take.tree.remove(reading.path)
-    else:
-        take.tree.put(reading.path, reading.entry)
-
-
-def _is_stored(packs: Packs, entry: Entry) -> bool:
-    return all(chunk == HOLE or packs.has(chunk) for chunk in entry.chunks)
-
-
-async def _save_directories(store: Store, tree: Tree) -> None:
-    """Store every directory that is not, and the object that names the top."""
-    stored = {key async for key in store.keys("trees/")}
-    directories = [path for path, entry in tree.entries() if entry.kind is Kind.DIRECTORY]
-    for path in reversed(directories):
-        body = tree.directory_object(path)
-        key = tree_key(blake3.blake3(body).digest())
-        if key not in stored:
-            await put_once(store, key, body)
-            stored.add(key)
-    await put_once(store, tree_key(tree.root()), root_object(tree))
-
-
-def tree_key(id: bytes) -> str:
-    """Where the directory object `id` lies."""
-    return f"trees/{id.hex()}"
-
-
-async def _save_record(store: Store, commit: Commit, prefix: str) -> None:
-    key = commit_key(commit.id, prefix)
-    try:
-        await store.put(key, msgspec.msgpack.encode(CommitRecord(_VERSION, commit)))
-    except AlreadyStored:
-        if (await _record(store, key)).root != commit.root:
-            raise
-
-
-async def _record(store: Store, key: str) -> Commit:
-    try:
-        record = msgspec.msgpack.decode(await store.get(key), type=CommitRecord)
-    except msgspec.DecodeError as error:
-        raise Corrupt(f"{key} can't be read: {error}") from error
-    if record.version != _VERSION:
-        raise Corrupt(f"{key} is of version {record.version}, this program reads {_VERSION}")
-    return record.commit
+def _batches(bodies: list[bytes]) -> Iterator[list[bytes]]:
+    batch: list[bytes] = []
+    length = 0
+    for body in bodies:
+        if batch and length + len(body) > _TREES_BYTES:
+            yield batch
+            batch, length = [], 0
+        batch.append(body)
+        length += len(body)
+    if batch:
+        yield batch

@@ -3,7 +3,7 @@
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from msgspec.structs import replace
@@ -12,25 +12,59 @@ from dumont.model.commit import HOLE, Entry, Kind, block_count
 from dumont.snapshot.chunk import NO_KEY, block_range, chunk_id, data_ranges, has_hole, is_zeros
 from dumont.snapshot.index import Index, Known, Signature, is_racy, signature_of
 from dumont.snapshot.links import Links
+from dumont.snapshot.pages import is_cold
 from dumont.snapshot.place import Place, is_absent
+from dumont.snapshot.tensors import read_bounds
 from dumont.snapshot.tree import TOP, Tree, join
 
+_LARGE_BYTES = 2**20
 _DENIED = (errno.EACCES, errno.EPERM)
 _NO_XATTRS = (errno.ENOTSUP, errno.EOPNOTSUPP)
-_SPECIAL = {stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
+SPECIAL = {stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
+
+
+Cut = Callable[[bytes, int], tuple[int, ...] | None]
+"""Told a path and the file's size in bytes, the bounds to cut it at; None: as its content suggests."""
+
+
+def by_content(path: bytes, size: int) -> tuple[int, ...] | None:
+    """Cut every file as what it holds suggests."""
+    return None
+
+
+def like(tree: Tree) -> Cut:
+    """Cut files as in `tree`, to be compared with it: how a file was cut need not follow from what it holds now."""
+
+    def cut(path: bytes, size: int) -> tuple[int, ...] | None:
+        entry = tree.get(path)
+        return entry.bounds if entry and entry.kind is Kind.FILE and entry.size == size else None
+
+    return cut
 
 
 class OpenFile:
-    """A regular file being read. Its size is what it was when opened; `short` tells that it shrank since."""
+    """A regular file being read. Size and bounds are what they were when it was opened; `short`: it shrank since.
 
-    def __init__(self, fd: int) -> None:
+    `was_cold`: it is large, and next to nothing of it was in memory.
+
+    A sparse file has no bounds: where its holes lie would no longer follow from whole blocks.
+    """
+
+    def __init__(self, fd: int, path: bytes = TOP, cut: Cut = by_content) -> None:
         self._fd = fd
         self.seen = os.fstat(fd)
         self.size = self.seen.st_size
-        self.count = block_count(self.size)
+        self.was_cold = self.size >= _LARGE_BYTES and is_cold(fd)
         self._ranges = data_ranges(fd, self.size)
         self.sparse = has_hole(self._ranges, self.size)
+        self.bounds = () if self.sparse else self._bounds(cut(path, self.size))
+        self.count = block_count(self.size, self.bounds)
         self.short = False
+
+    def _bounds(self, given: tuple[int, ...] | None) -> tuple[int, ...]:
+        if given is not None:
+            return given
+        return read_bounds(lambda length, offset: os.pread(self._fd, length, offset), self.size)
 
     @property
     def data_bytes(self) -> int:
@@ -43,7 +77,7 @@ class OpenFile:
         """Block `number`; HOLE when it lies in a hole, or reads as zeros in a file that has holes."""
         if self.sparse and not self._has_data(number):
             return HOLE
-        start, length = block_range(self.size, number)
+        start, length = block_range(self.size, number, self.bounds)
         data = os.pread(self._fd, length, start)
         while len(data) < length:
             more = os.pread(self._fd, length - len(data), start + len(data))
@@ -58,6 +92,10 @@ class OpenFile:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+    def is_hole(self, number: int) -> bool:
+        """Whether block `number` lies wholly in a hole, as far as the file system tells."""
+        return self.sparse and not self._has_data(number)
 
     def _has_data(self, number: int) -> bool:
         start, length = block_range(self.size, number)
@@ -84,7 +122,7 @@ class Scan:
     moved: set[bytes] = field(default_factory=set)
 
 
-def open_path(place: Place, path: bytes) -> Opened:
+def open_path(place: Place, path: bytes, cut: Cut = by_content) -> Opened:
     """Look at `path` and, if it is a regular file, open it. Never waits, never follows a symlink."""
     try:
         seen = place.look(path)
@@ -95,7 +133,7 @@ def open_path(place: Place, path: bytes) -> Opened:
     if seen is None:
         return Opened(path)
     try:
-        return _open_seen(place, path, seen)
+        return _open_seen(place, path, seen, cut)
     except OSError as error:
         if is_absent(error):
             return Opened(path)  # it vanished, or became something else, since we looked
@@ -104,23 +142,24 @@ def open_path(place: Place, path: bytes) -> Opened:
         raise
 
 
-def _open_seen(place: Place, path: bytes, seen: os.stat_result) -> Opened:
+def _open_seen(place: Place, path: bytes, seen: os.stat_result, cut: Cut) -> Opened:
     kind = stat.S_IFMT(seen.st_mode)
     if kind == stat.S_IFLNK:
         return Opened(path, seen, _entry(Kind.SYMLINK, seen, target=place.link_text(path)))
     if kind == stat.S_IFIFO:
         return Opened(path, seen, _entry(Kind.FIFO, seen))
     if kind == stat.S_IFDIR:
-        return Opened(path, seen, _entry(Kind.DIRECTORY, seen, xattrs=_xattrs(place.directory(path))))
+        return Opened(path, seen, _entry(Kind.DIRECTORY, seen, xattrs=xattrs_of(place.directory(path))))
     if kind != stat.S_IFREG:
-        return Opened(path, seen, uncovered=_SPECIAL.get(kind, "neither file, directory, symlink nor fifo"))
+        return Opened(path, seen, uncovered=SPECIAL.get(kind, "neither file, directory, symlink nor fifo"))
     fd = _open_unnoticed(place, path, seen)
     try:
-        file = OpenFile(fd)
+        file = OpenFile(fd, path, cut)
         if not stat.S_ISREG(file.seen.st_mode):
             raise FileNotFoundError(errno.ENOENT, "replaced by something else while it was opened")
-        entry = _entry(Kind.FILE, file.seen, xattrs=_xattrs(fd))
-        return Opened(path, file.seen, replace(entry, size=file.size, sparse=file.sparse), file=file)
+        entry = _entry(Kind.FILE, file.seen, xattrs=xattrs_of(fd))
+        entry = replace(entry, size=file.size, sparse=file.sparse, bounds=file.bounds)
+        return Opened(path, file.seen, entry, file=file)
     except OSError:
         os.close(fd)
         raise
@@ -150,7 +189,7 @@ def _entry(
     return Entry(kind, mode, seen.st_uid, seen.st_gid, seen.st_mtime_ns, target=target, xattrs=xattrs)
 
 
-def _xattrs(fd: int) -> tuple[tuple[bytes, bytes], ...]:
+def xattrs_of(fd: int) -> tuple[tuple[bytes, bytes], ...]:
     """The `user.` attributes, sorted by name."""
     try:
         names = [name for name in os.listxattr(fd) if name.startswith("user.")]
@@ -159,7 +198,7 @@ def _xattrs(fd: int) -> tuple[tuple[bytes, bytes], ...]:
         if error.errno in _NO_XATTRS:
             return ()
         if error.errno == errno.ENODATA:  # one went away between the two calls
-            return _xattrs(fd)
+            return xattrs_of(fd)
         raise
 
 
@@ -210,9 +249,10 @@ def has_moved(place: Place, path: bytes, before: os.stat_result | None) -> bool:
     return signature_of(before) != signature_of(after)
 
 
-def scan(place: Place, index: Index, now_ns: int, key: bytes = NO_KEY) -> Scan:
-    """Read the whole tree, hashing what `index` can't vouch for, and leave in `index` what was found.
+def scan(place: Place, index: Index, now_ns: int, key: bytes = NO_KEY, cut: Cut = by_content) -> Scan:
+    """Read the whole tree, hashing under `key` what `index` can't vouch for, and leave in `index` what was found.
 
+    To compare with a tree that is already cut, `cut` has to be `like` that tree.
     `now_ns` is the wall clock when the scan starts: what changed shortly before it is marked as racy.
     """
     found = Scan()
@@ -222,7 +262,7 @@ def scan(place: Place, index: Index, now_ns: int, key: bytes = NO_KEY) -> Scan:
         signature = signature_of(seen)
         known = index.get(path)
         if not (known and known.entry and not known.racy and known.signature == signature):
-            known = _read(place, path, found, now_ns, key)
+            known = _read(open_path(place, path, cut), place, found, now_ns, key)
         if known is None or known.entry is None:
             index.drop(path)
             continue
@@ -243,9 +283,8 @@ def scan(place: Place, index: Index, now_ns: int, key: bytes = NO_KEY) -> Scan:
     return found
 
 
-def _read(place: Place, path: bytes, found: Scan, now_ns: int, key: bytes) -> Known | None:
-    opened = open_path(place, path)
-    entry = opened.entry
+def _read(opened: Opened, place: Place, found: Scan, now_ns: int, key: bytes) -> Known | None:
+    path, entry = opened.path, opened.entry
     if opened.uncovered:
         found.uncovered[path] = opened.uncovered
     if opened.file and entry:

@@ -15,7 +15,9 @@ from dumont.errors import BadInput
 from dumont.model.commit import HOLE, Change, Entry, Kind
 
 TOP = b""
-_encode = msgspec.msgpack.Encoder().encode
+Listing = list[tuple[bytes, Entry | None, bytes]]
+"""A directory's object: name, entry and, for a directory, the id of its own listing; sorted by name."""
+encode_listing = msgspec.msgpack.Encoder().encode
 
 
 class Tree:
@@ -119,7 +121,7 @@ class Tree:
     def directory_object(self, path: bytes) -> bytes:
         """The serialized directory whose BLAKE3 is its id."""
         self._id(path)
-        return _encode(self._listing(path))
+        return encode_listing(self._listing(path))
 
     def _id(self, path: bytes) -> bytes:
         """The id of the directory at `path`; deep trees are walked without recursion."""
@@ -140,14 +142,14 @@ class Tree:
                 self._ids[at] = _digest(self._listing(at))
         return self._ids[path]
 
-    def _listing(self, path: bytes) -> list[tuple[bytes, Entry | None, bytes]]:
+    def _listing(self, path: bytes) -> Listing:
         above = path + b"/" if path else b""
         listing = []
         for name in self.children(path):
             child = above + name
             entry = self._entries.get(child)
             is_directory = entry is None or entry.kind is Kind.DIRECTORY
-            listing.append((name, entry, self._ids.get(child, _NOTHING) if is_directory else b""))
+            listing.append((name, entry, self._ids.get(child, NOTHING) if is_directory else b""))
         return listing
 
     def _forget(self, path: bytes) -> None:
@@ -188,8 +190,15 @@ def checked(path: bytes) -> bytes:
     return path
 
 
-def _digest(listing: list[tuple[bytes, Entry | None, bytes]]) -> bytes:
-    return blake3.blake3(_encode(listing)).digest()
+def digest_listing(body: bytes) -> bytes:
+    """The 32 bytes that name an encoded listing."""
+    return blake3.blake3(body).digest()
 
 
-_NOTHING = _digest([])
+def _digest(listing: Listing) -> bytes:
+    return digest_listing(encode_listing(listing))
+
+
+NOTHING = _digest([])
+"""The id of an empty directory's listing."""
+EMPTY_DIRECTORY = NOTHING

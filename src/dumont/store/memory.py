@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator
 
 from dumont.errors import AlreadyStored, NotStored
-from dumont.store.prefix import checked_key
+from dumont.store.base import Data
+from dumont.store.prefix import checked_key, checked_range
 
 
 class MemoryStore:
@@ -13,7 +14,7 @@ class MemoryStore:
     def __init__(self) -> None:
         self._objects: dict[str, bytes] = {}
 
-    async def put(self, key: str, data: bytes) -> None:
+    async def put(self, key: str, data: Data) -> None:
         checked_key(key)
         await asyncio.sleep(0)  # other tasks may come first, as with a real store
         if key in self._objects:
@@ -26,6 +27,13 @@ class MemoryStore:
         if key not in self._objects:
             raise NotStored(f"there is no {key} in the store")
         return self._objects[key]
+
+    async def get_range(self, key: str, start: int, length: int) -> bytes:
+        checked_range(start, length)
+        return (await self.get(key))[start : start + length]
+
+    async def size(self, key: str) -> int:
+        return len(await self.get(key))
 
     async def exists(self, key: str) -> bool:
         return checked_key(key) in self._objects

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 
 from dumont.errors import BadInput
-from dumont.store.base import Store
+from dumont.store.base import Data, Store
 
 _KEY_CHARACTERS_MAX = 512
 
@@ -15,11 +15,17 @@ class PrefixStore:
         self._store = store
         self._prefix = prefix
 
-    async def put(self, key: str, data: bytes) -> None:
+    async def put(self, key: str, data: Data) -> None:
         await self._store.put(self._prefix + checked_key(key), data)
 
     async def get(self, key: str) -> bytes:
         return await self._store.get(self._prefix + checked_key(key))
+
+    async def get_range(self, key: str, start: int, length: int) -> bytes:
+        return await self._store.get_range(self._prefix + checked_key(key), start, length)
+
+    async def size(self, key: str) -> int:
+        return await self._store.size(self._prefix + checked_key(key))
 
     async def exists(self, key: str) -> bool:
         return await self._store.exists(self._prefix + checked_key(key))
@@ -40,6 +46,12 @@ def checked_key(key: str) -> str:
     if not plain or any(part in ("", ".", "..") for part in key.split("/")):
         raise BadInput(f"{key[:80]!r} is not the key of an object")
     return key
+
+
+def checked_range(start: int, length: int) -> None:
+    """Raises BadInput unless both are at least 0. In bytes."""
+    if start < 0 or length < 0:
+        raise BadInput(f"{length} bytes from {start} are no range of an object")
 
 
 def workspace_prefix(workspace: str) -> str:

@@ -19,9 +19,13 @@ class Join(msgspec.Struct, frozen=True, tag="join"):
 
 
 class Joined(msgspec.Struct, frozen=True, tag="joined"):
-    """Server → agent: the signed certificate, PEM."""
+    """Server → agent: the signed certificate, PEM, and the key (32 bytes) under which the workspace's chunks are named.
+
+    Every replica of a workspace is told the same one, so that standby, primary and store mean the same by a chunk.
+    """
 
     certificate: str
+    chunk_key: bytes
 
 
 class JoinRefused(msgspec.Struct, frozen=True, tag="join_refused"):

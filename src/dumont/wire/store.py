@@ -6,14 +6,26 @@ neither name nor see what belongs to another workspace (I7).
 
 import msgspec
 
-VERSION = 1
+VERSION = 3
+
+PUT_BYTES_MAX = 64 * 2**20 - 4096
+"""Of one object that goes over the link: a message with its key, below the link's own bound."""
+
+RANGE_BYTES_MAX = 16 * 2**20
+"""Of one answer: a reader that wants more asks again, and nobody's memory holds a whole large object twice."""
 
 
 class StoreHello(msgspec.Struct, frozen=True, tag="store_hello"):
-    """First message of a store link."""
+    """First message of a store link. Answered by StoreGranted."""
 
     version: int
     instance_id: str
+
+
+class StoreGranted(msgspec.Struct, frozen=True, tag="store_granted"):
+    """The server's first message: `keys` (msgpack) are those of the workspace's own repository, and of no other."""
+
+    keys: bytes
 
 
 class StorePut(msgspec.Struct, frozen=True, tag="store_put"):
@@ -26,6 +38,22 @@ class StorePut(msgspec.Struct, frozen=True, tag="store_put"):
 
 class StoreGet(msgspec.Struct, frozen=True, tag="store_get"):
     """Answered by StoreData or StoreFailed."""
+
+    request: int
+    key: str
+
+
+class StoreRange(msgspec.Struct, frozen=True, tag="store_range"):
+    """`length` bytes from `start`, at most RANGE_BYTES_MAX. Answered by StoreData or StoreFailed."""
+
+    request: int
+    key: str
+    start: int
+    length: int
+
+
+class StoreSize(msgspec.Struct, frozen=True, tag="store_size"):
+    """How long the object is. Answered by StoreLength or StoreFailed."""
 
     request: int
     key: str
@@ -53,10 +81,17 @@ class StoreDone(msgspec.Struct, frozen=True, tag="store_done"):
 
 
 class StoreData(msgspec.Struct, frozen=True, tag="store_data"):
-    """The whole object."""
+    """The whole object, or the range that was asked for; fewer bytes only where the object ends."""
 
     request: int
     data: bytes
+
+
+class StoreLength(msgspec.Struct, frozen=True, tag="store_length"):
+    """The object's length in bytes."""
+
+    request: int
+    length: int
 
 
 class StoreKeys(msgspec.Struct, frozen=True, tag="store_keys"):
@@ -68,12 +103,13 @@ class StoreKeys(msgspec.Struct, frozen=True, tag="store_keys"):
 
 
 class StoreFailed(msgspec.Struct, frozen=True, tag="store_failed"):
-    """Why not: `error` is `already_stored`, `not_stored` or `store_error`; `message` says it in words."""
+    """Why not: `error` is `already_stored`, `not_stored`, `bad_input` or `store_error`; `message` says it in words."""
 
     request: int
     error: str
     message: str
 
 
-ToStore = StoreHello | StorePut | StoreGet | StoreExists | StoreList
-FromStore = StoreDone | StoreData | StoreKeys | StoreFailed
+ToStore = StoreHello | StorePut | StoreGet | StoreRange | StoreSize | StoreExists | StoreList
+StoreAnswer = StoreDone | StoreData | StoreLength | StoreKeys | StoreFailed
+FromStore = StoreGranted | StoreAnswer

@@ -1,0 +1,224 @@
+"""Access: from an address and a secret to an open repository, with one listing of it and nothing asked twice.
+
+What says how to open a repository is kept on this machine (`known.py`). It counts
+only while the repository's listing holds its marker, so a repository that was replaced is noticed.
+"""
+
+import argparse
+import asyncio
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import msgspec
+
+from dumont.errors import AlreadyStored, BadInput, Corrupt, NotStored, WrongKey
+from dumont.i18n import _
+from dumont.snapshot.cache import Cache
+from dumont.snapshot.keys import Keys, Slot, read_in, unwrap, wrap_with_key, wrap_with_passphrase
+from dumont.snapshot.record import SLOTS
+from dumont.snapshot.repository import (
+    Entropy,
+    Listing,
+    Repository,
+    create_repository,
+    look,
+    mark,
+    marker_key,
+    open_repository,
+    read_config,
+)
+from dumont.standalone.early import Unlocking
+from dumont.standalone.known import Known, caches_of, recall, remember, where_is
+from dumont.standalone.secret import Secrets
+from dumont.standalone.surroundings import Surroundings
+from dumont.store.address import Address, Scheme, parse
+from dumont.store.base import Store
+from dumont.store.conditional import require_conditional_writes
+from dumont.store.directory import DirectoryStore
+from dumont.store.opening import open_directory, open_store
+
+_PROBES = "probe/"
+
+
+@dataclass(frozen=True)
+class Opened:
+    """An open repository, what its listing held, and whether it was made just now."""
+
+    repository: Repository
+    listing: Listing
+    created: bool = False
+
+
+@dataclass(frozen=True)
+class Door:
+    """What it takes to open the repository in `store`, which lies at `address`. `unlocking`: what has begun already."""
+
+    store: Store
+    address: Address
+    secrets: Secrets
+    caches: Path
+    entropy: Entropy
+    unlocking: Unlocking | None = None
+
+    @property
+    def where(self) -> str:
+        """The address as it is told and cached."""
+        return where_is(self.address)
+
+    async def open(self) -> Opened:
+        """The repository. Raises BadInput when there is none, WrongKey; changes nothing."""
+        opened = await self._find()
+        if opened is None:
+            raise BadInput(
+                _("there is no repository at {where}: check the address; `dumont snapshot save` makes one").format(
+                    where=self.where
+                )
+            )
+        return opened
+
+    async def open_or_create(self) -> Opened:
+        """The repository, made if there is none and nothing else is there. Raises as `open`, and NotPossibleHere."""
+        opened = await self._find()
+        if opened is None:
+            return await self._create()
+        if marker_key(opened.repository.keys.repository) not in opened.listing.others:
+            await mark(self.store, await read_config(self.store))  # or else no later run could trust its cache
+        return opened
+
+    async def slots(self, listing: Listing) -> list[tuple[str, Slot]]:
+        """The ways to open it that were added later, by their names."""
+        names = sorted(key for key in listing.others if key.startswith(SLOTS))
+        found = []
+        for name in names:
+            try:
+                found.append((name.removeprefix(SLOTS), _slot(name, await self.store.get(name))))
+            except NotStored:
+                continue
+        return found
+
+    async def _find(self) -> Opened | None:
+        if line := self.secrets.writer_key():
+            return await self._as_writer(read_in(line))
+        known = recall(self.caches, self.where)
+        if known is None:
+            return await self._anew()
+        passphrase = self.secrets.passphrase(new=False)
+        begun = self.unlocking if self.unlocking and self.unlocking.slot == known.slot else None
+        opening = asyncio.to_thread(begun.secret) if begun else asyncio.to_thread(self._try, known.slot, passphrase)
+        listing, secret = await asyncio.gather(look(self.store), opening)
+        if marker_key(known.config.repository) not in listing.others or secret is None:
+            return await self._anew(passphrase)
+        return self._opened(open_repository(self.store, known.config, secret, self.entropy), listing)
+
+    async def _anew(self, passphrase: bytes | None = None) -> Opened | None:
+        try:
+            config = await read_config(self.store)
+        except NotStored:
+            return None
+        if passphrase is None:
+            passphrase = self.secrets.passphrase(new=False)
+        listing = await look(self.store)
+        for slot in [config.slot, *(slot for _name, slot in await self.slots(listing))]:
+            secret = await asyncio.to_thread(self._try, slot, passphrase)
+            if secret is not None:
+                opened = self._opened(open_repository(self.store, config, secret, self.entropy), listing)
+                remember(self.caches, self.where, Known(config, slot))
+                return opened
+        if self.secrets.key_file:
+            raise WrongKey(
+                _("the key does not open the repository at {where}; nothing was changed").format(where=self.where)
+            )
+        raise WrongKey(
+            _("the passphrase does not open the repository at {where}; nothing was changed").format(where=self.where)
+        )
+
+    def _try(self, slot: Slot, passphrase_or_key: bytes) -> bytes | None:
+        """The secret, or None when this does not open it."""
+        if slot.kind != self.secrets.kind:
+            return None
+        try:
+            return unwrap(slot, passphrase_or_key)
+        except WrongKey:
+            return None
+
+    async def _as_writer(self, keys: Keys) -> Opened | None:
+        listing = await look(self.store)
+        if marker_key(keys.repository) not in listing.others:
+            try:
+                config = await read_config(self.store)
+            except NotStored:
+                return None
+            if config.repository != keys.repository:
+                raise WrongKey(_("this writer's key is for another repository than {where}").format(where=self.where))
+        return self._opened(Repository(self.store, keys, self.entropy), listing)
+
+    async def _create(self) -> Opened:
+        if self.secrets.writer_key():
+            raise BadInput(_("there is no repository at {where}; a writer's key makes none").format(where=self.where))
+        async for key in self.store.keys():
+            if not key.startswith(_PROBES):
+                raise BadInput(
+                    _(
+                        "{where} holds other things and no repository: give an empty place (the order is PATH REPO)"
+                    ).format(where=self.where)
+                )
+        passphrase = self.secrets.passphrase(new=True)
+        if self.address.scheme is Scheme.FILE:
+            open_directory(self.address, create=True)
+        await require_conditional_writes(self.store, self.entropy(16).hex(), self.where)
+        try:
+            wrap = wrap_with_key if self.secrets.key_file else wrap_with_passphrase
+            repository = await create_repository(
+                self.store, lambda secret, salt: wrap(secret, passphrase, salt), self.entropy
+            )
+        except AlreadyStored as error:
+            raise BadInput(
+                _("somebody made a repository at {where} just now; try again").format(where=self.where)
+            ) from error
+        config = await read_config(self.store)
+        remember(self.caches, self.where, Known(config, config.slot))
+        return replace(self._opened(repository, await look(self.store)), created=True)
+
+    def _opened(self, repository: Repository, listing: Listing) -> Opened:
+        keys = repository.keys
+        name = "-".join(part for part in (keys.repository.hex(), keys.writer) if part)
+        repository.cache = Cache(self.caches / name, keys.cache_key)
+        repository.seen = listing
+        return Opened(repository, listing)
+
+
+def door(options: argparse.Namespace, surroundings: Surroundings) -> Door:
+    """The door to the repository that the options name, which need not be there.
+
+    Raises BadInput for an address that makes no sense or lacks its credentials.
+    """
+    address = parse(options.repo)
+    secrets = Secrets(
+        surroundings.environment, options.passphrase_file, options.insecure_no_passphrase, options.key_file
+    )
+    top = Path(os.path.abspath(address.path))
+    if address.scheme is Scheme.FILE and not os.path.lexists(top):
+        store: Store = DirectoryStore(top)  # holds nothing; it is made when something is to be stored
+    else:
+        store = open_store(address, create=False, open_cloud=surroundings.open_cloud)
+    known = caches_of(surroundings.environment)
+    return Door(store, address, secrets, known, surroundings.entropy, surroundings.unlocking)
+
+
+async def add_passphrase(repository: Repository, passphrase: bytes, label: str) -> str:
+    """Let `passphrase` open the repository too. The new slot's name."""
+    keys = repository.keys
+    if not keys.secret:
+        raise WrongKey(_("a writer's key adds no passphrase: use the repository's passphrase"))
+    slot = await asyncio.to_thread(wrap_with_passphrase, keys.secret, passphrase, repository.entropy(16), label)
+    name = repository.new_name()
+    await repository.store.put(SLOTS + name, msgspec.msgpack.encode(slot))
+    return name
+
+
+def _slot(name: str, body: bytes) -> Slot:
+    try:
+        return msgspec.msgpack.decode(body, type=Slot)
+    except msgspec.DecodeError as error:
+        raise Corrupt(f"{name} can't be read: {error}") from error

@@ -1,0 +1,39 @@
+"""Commits as the command line shows them: a line for people, an object for programs."""
+
+import os
+from typing import Any
+
+from dumont.snapshot.record import CommitRecord
+from dumont.standalone.output import moment, short, shown_path
+from dumont.standalone.sizes import files, number, size
+
+
+def about_commit(record: CommitRecord) -> dict[str, Any]:
+    """What programs read of a commit. Times are Unix seconds."""
+    return {
+        "commit": str(record.commit.id),
+        "root": record.commit.root.hex(),
+        "at_s": record.commit.at_ns / 1e9,
+        "name": record.name,
+        "tags": list(record.tags),
+        "host": record.host,
+        "path": os.fsdecode(record.path),
+        "files": record.files,
+        "plain_bytes": record.plain_bytes,
+        "stored_bytes": record.stored_bytes,
+        "consistent": record.commit.consistent,
+    }
+
+
+def commit_line(record: CommitRecord) -> str:
+    """A commit on one line."""
+    labels = " ".join([record.name, *(f"#{tag}" for tag in record.tags)]).strip()
+    parts = (
+        f"{short(record.commit.id):>6}",
+        moment(record.commit.at_ns),
+        f"{size(record.plain_bytes):>8}",
+        f"{files(number(record.files), record.files):>16}",
+        f"{record.host}:{shown_path(record.path)}" if record.host else shown_path(record.path),
+        labels,
+    )
+    return "  ".join(parts).rstrip()
