@@ -257,6 +257,15 @@ async def test_two_machines_save_at_once(depot: Depot, source: Path, tmp_path: P
         assert same_tree(tree, tmp_path / f"out-{saved.record.commit.id.seq}")
 
 
+async def test_one_snapshot_is_cloned_to_several_machines_at_once(depot: Depot, source: Path, tmp_path: Path):
+    """A farm starts from one commit: every machine has it whole, and the store is as it was."""
+    saved = await depot.save(source)
+    before = sorted(depot.top.glob("store/**/*"))
+    await asyncio.gather(*(depot.restore(saved.record, tmp_path / f"machine-{number}") for number in range(4)))
+    assert all(same_tree(source, tmp_path / f"machine-{number}") for number in range(4))
+    assert sorted(depot.top.glob("store/**/*")) == before
+
+
 async def _offer_junk(depot: Depot, body: bytes) -> None:
     """A host with a writer's key says that it has stored the chunk of `body`, and has stored junk."""
     mallory = depot.open("mallory", writer_keys(depot.keys, "mallory"))

@@ -327,6 +327,17 @@ def test_check_names_the_damaged_file(terminal: Terminal) -> None:
     assert broken.stderr
 
 
+def test_a_lost_index_is_made_again_from_the_packs(terminal: Terminal) -> None:
+    """Packs tell by themselves what they hold: nothing but they and the commits is needed."""
+    terminal.save()
+    for index in (terminal.repo / "state/index").iterdir():
+        index.unlink()
+    assert not terminal.json("check", terminal.repo, status=1)["ok"]
+    terminal.run("check", terminal.repo, "--repair-index", "--read-data")
+    terminal.run("restore", terminal.repo, terminal.home / "out")
+    assert (terminal.home / "out").is_dir()
+
+
 def test_one_damaged_commit_does_not_hide_the_others(terminal: Terminal) -> None:
     """A flipped bit in one record must not cost every other commit."""
     terminal.save("--name", "good")

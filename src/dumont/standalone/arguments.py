@@ -135,6 +135,9 @@ def _diff(parser: argparse.ArgumentParser) -> None:
 def _check(parser: argparse.ArgumentParser) -> None:
     _repo(parser)
     parser.add_argument("--read-data", action="store_true", help=_("read every byte, and name the damaged files"))
+    parser.add_argument(
+        "--repair-index", action="store_true", help=_("first make the index again from what packs say of themselves")
+    )
 
 
 def _prune(parser: argparse.ArgumentParser) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 from dumont.i18n import _, plural
 from dumont.snapshot.hits import Hit
 from dumont.snapshot.progress import Progress
+from dumont.snapshot.recovery import repair_index
+from dumont.snapshot.repository import Repository
 from dumont.snapshot.verify import Terms, Verdict, verify
 from dumont.standalone.access import door
 from dumont.standalone.meter import shown
@@ -24,6 +26,8 @@ def run(options: argparse.Namespace, surroundings: Surroundings) -> int:
 
 async def _check(options: argparse.Namespace, surroundings: Surroundings) -> int:
     opened = await door(options, surroundings).open()
+    if options.repair_index:
+        await _repair(options, opened.repository)
     progress = Progress(time.monotonic())
     async with shown(progress, options.quiet or options.json or not options.read_data):
         verdict = await verify(opened.repository, Terms(read_data=options.read_data), progress)
@@ -31,6 +35,13 @@ async def _check(options: argparse.Namespace, surroundings: Surroundings) -> int
     if not options.json:
         _name_troubles(options, verdict)
     return 0 if verdict.is_good else 1
+
+
+async def _repair(options: argparse.Namespace, repository: Repository) -> None:
+    done = await repair_index(repository)
+    words = _("made the index again from {packs} packs; {removed} unreadable index objects are removed")
+    remark(options, words.format(packs=number(done.packs), removed=number(done.removed)))
+    name_some([f"  {name}: {why}" for name, why in done.unreadable.items()])
 
 
 def _about(verdict: Verdict, seconds: float) -> dict[str, Any]:

@@ -100,7 +100,6 @@ def _checked(passphrase: bytes) -> bytes:
     return passphrase
 
 
-@cache
 def _key(path: str) -> bytes:
     try:
         key = bytes.fromhex(_read(path).decode("ascii"))
@@ -111,6 +110,7 @@ def _key(path: str) -> bytes:
     return key
 
 
+@cache
 def _read(path: str) -> bytes:
     """A file's first line, read once: it may be a pipe."""
     try:
