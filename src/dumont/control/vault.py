@@ -36,8 +36,8 @@ class Vault:
     async def open(self, workspace: str) -> Repository:
         """The workspace's repository, made at first use, its catalogue empty. Harmless when others do the same.
 
-        One that was deleted meanwhile is made anew: its keys open nothing any more. Raises StoreError, and WrongKey when it
-        was made under another key than the server's.
+        One that was deleted meanwhile is made anew: its keys open nothing any more. Raises StoreError, and WrongKey
+        when it was made under another key than the server's.
         """
         part = PrefixStore(self._store, workspace_prefix(workspace))
         keys = self._keys.get(workspace)
