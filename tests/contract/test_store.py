@@ -20,8 +20,8 @@ from dumont.control.scrutiny import Standing
 from dumont.control.shelf import Shelf
 from dumont.control.vault import Vault
 from dumont.errors import AlreadyStored, BadInput, LinkClosed, NotStored, StoreError
-from dumont.snapshot.keys import keys_of
-from dumont.snapshot.repository import Repository
+from dumont.repository.keys import keys_of
+from dumont.repository.repository import Repository
 from dumont.store.address import parse
 from dumont.store.base import Store
 from dumont.store.cloud import open_cloud

@@ -9,15 +9,15 @@ import blake3
 import msgspec
 
 from dumont.model.commit import HOLE, Commit, CommitId, Entry, Kind
+from dumont.repository.codec import RAW, Coder
+from dumont.repository.keys import Keys, wrap_with_key
+from dumont.repository.pack import FRAME_BYTES, Chunks, PackBuilder
+from dumont.repository.probe import DENSE, Choice, kind_of
+from dumont.repository.record import DATA, TREE, VERSION, CommitRecord, Pack, commit_key, pack_key
+from dumont.repository.repository import Repository, create_repository
 from dumont.snapshot.chunk import block_ranges, chunk_id
-from dumont.snapshot.codec import RAW, Coder
 from dumont.snapshot.index import Index
-from dumont.snapshot.keys import Keys, wrap_with_key
-from dumont.snapshot.pack import FRAME_BYTES, Chunks, PackBuilder
 from dumont.snapshot.place import Place
-from dumont.snapshot.probe import DENSE, Choice, kind_of
-from dumont.snapshot.record import DATA, TREE, VERSION, CommitRecord, Pack, commit_key, pack_key
-from dumont.snapshot.repository import Repository, create_repository
 from dumont.snapshot.scan import scan
 from dumont.snapshot.tree import TOP, Tree
 from dumont.store.base import Store

@@ -7,14 +7,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dumont.snapshot.cache import Cache
-from dumont.snapshot.hands import Hand, ThreadHand
-from dumont.snapshot.keys import Keys, wrap_with_key
-from dumont.snapshot.progress import Progress
-from dumont.snapshot.record import CommitRecord
-from dumont.snapshot.repository import Repository, create_repository
-from dumont.snapshot.restore import Restored, Wanted, restore, start_restoring
-from dumont.snapshot.save import Draft, Saved, save, start_saving
+from dumont.repository.cache import Cache
+from dumont.repository.hands import Hand, ThreadHand
+from dumont.repository.keys import Keys, wrap_with_key
+from dumont.repository.progress import Progress
+from dumont.repository.record import CommitRecord
+from dumont.repository.repository import Repository, create_repository
+from dumont.repository.restoring.restore import Restored, Wanted, restore, start_restoring
+from dumont.repository.saving.save import Draft, Saved, save, start_saving
 from dumont.store.base import Store
 from dumont.store.directory import DirectoryStore
 from tests.integration.archivist import scanned

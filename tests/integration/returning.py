@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from dumont.errors import StoreError
-from dumont.snapshot.hands import ThreadHand
-from dumont.snapshot.record import CommitRecord
-from dumont.snapshot.repository import Repository
-from dumont.snapshot.restore import Restored, Wanted, restore, start_restoring
+from dumont.repository.hands import ThreadHand
+from dumont.repository.record import CommitRecord
+from dumont.repository.repository import Repository
+from dumont.repository.restoring.restore import Restored, Wanted, restore, start_restoring
 from dumont.store.base import Data
 from dumont.store.memory import MemoryStore
 

@@ -20,10 +20,10 @@ from dumont.demo.merkle import root as walked_root
 from dumont.demo.walker import describe, differences
 from dumont.errors import Corrupt, LinkClosed, StoreError
 from dumont.model.commit import Commit, CommitId
-from dumont.snapshot.record import PACKS, STATE, branch_prefix
-from dumont.snapshot.restore import read_tree
+from dumont.repository.record import PACKS, STATE, branch_prefix
+from dumont.repository.restoring.restore import read_tree
+from dumont.repository.upkeep.verify import Terms, verify
 from dumont.snapshot.tree import Tree
-from dumont.snapshot.verify import Terms, verify
 from dumont.store.base import Data
 from dumont.store.directory import DirectoryStore
 from dumont.store.remote import RemoteStore

@@ -9,11 +9,11 @@ import pytest
 
 from dumont.demo.walker import describe, differences
 from dumont.errors import BadInput
-from dumont.snapshot.blocks import read_file
-from dumont.snapshot.hands import ThreadHand
-from dumont.snapshot.progress import Progress
-from dumont.snapshot.restore import Wanted, read_tree
-from dumont.snapshot.save import Draft, save, start_saving
+from dumont.repository.blocks import read_file
+from dumont.repository.hands import ThreadHand
+from dumont.repository.progress import Progress
+from dumont.repository.restoring.restore import Wanted, read_tree
+from dumont.repository.saving.save import Draft, save, start_saving
 from dumont.store.directory import DirectoryStore
 from dumont.store.memory import MemoryStore
 from tests.integration.archivist import Archivist, archive, new_repository
@@ -48,9 +48,9 @@ async def test_without_anything_special_hands_may_be_processes(tmp_path: Path) -
 import asyncio, os
 from pathlib import Path
 from dumont.model.commit import CommitId
-from dumont.snapshot.hands import fork_hands
-from dumont.snapshot.repository import open_repository, read_config, unlock
-from dumont.snapshot.restore import restore, start_restoring
+from dumont.repository.hands import fork_hands
+from dumont.repository.repository import open_repository, read_config, unlock
+from dumont.repository.restoring.restore import restore, start_restoring
 from dumont.store.directory import DirectoryStore
 
 def store():

@@ -10,10 +10,10 @@ import pytest
 from dumont.demo.walker import describe, differences
 from dumont.errors import Corrupt
 from dumont.model.commit import Entry, Kind
+from dumont.repository.keys import writer_keys
+from dumont.repository.record import DATA, TREE, CommitRecord, pack_key
+from dumont.repository.repository import Repository
 from dumont.snapshot.chunk import chunk_id
-from dumont.snapshot.keys import writer_keys
-from dumont.snapshot.record import DATA, TREE, CommitRecord, pack_key
-from dumont.snapshot.repository import Repository
 from dumont.snapshot.tree import NOTHING, TOP
 from tests.integration.archivist import Archivist, archive, name_root, new_repository
 from tests.integration.returning import Spoilt, bring_back, left_over

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 
 from dumont.demo.walker import describe, differences
 from dumont.errors import StoreError
-from dumont.snapshot.restore import Wanted
+from dumont.repository.restoring.restore import Wanted
 from dumont.store.memory import MemoryStore
 from tests.integration.archivist import Archivist, archive, new_repository
 from tests.integration.returning import Spoilt, bring_back, left_over

@@ -13,16 +13,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dumont.errors import StoreError
-from dumont.snapshot.catalogue import Catalogue
+from dumont.repository.catalogue import Catalogue
+from dumont.repository.codec import RAW
+from dumont.repository.hands import ThreadHand
+from dumont.repository.keys import writer_keys
+from dumont.repository.pack import Chunks, PackBuilder
+from dumont.repository.progress import Progress
+from dumont.repository.record import DATA, pack_key
+from dumont.repository.saving.save import Draft, save, start_saving
+from dumont.repository.upkeep.prune import Terms, prune
 from dumont.snapshot.chunk import chunk_id
-from dumont.snapshot.codec import RAW
-from dumont.snapshot.hands import ThreadHand
-from dumont.snapshot.keys import writer_keys
-from dumont.snapshot.pack import Chunks, PackBuilder
-from dumont.snapshot.progress import Progress
-from dumont.snapshot.prune import Terms, prune
-from dumont.snapshot.record import DATA, pack_key
-from dumont.snapshot.save import Draft, save, start_saving
 from dumont.standalone.counted import CountedStore
 from dumont.store.base import Data, Store
 from tests.integration.depot import Depot, same_tree, settle

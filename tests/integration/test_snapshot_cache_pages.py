@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from dumont.snapshot.hands import ThreadHand
-from dumont.snapshot.intake import start_saving
-from dumont.snapshot.progress import Progress
-from dumont.snapshot.restore import restore, start_restoring
-from dumont.snapshot.save import Draft, Saved, save
+from dumont.repository.hands import ThreadHand
+from dumont.repository.progress import Progress
+from dumont.repository.restoring.restore import restore, start_restoring
+from dumont.repository.saving.intake import start_saving
+from dumont.repository.saving.save import Draft, Saved, save
 from dumont.store.directory import DirectoryStore
 from tests.integration.depot import Depot, settle, started
 from tests.integration.page_cache import can_read_past, evict, resident, touch

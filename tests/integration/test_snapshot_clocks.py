@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 
 from dumont.model.commit import CommitId
-from dumont.snapshot.forget import forget
-from dumont.snapshot.hands import Blocking, Start, ThreadHand
-from dumont.snapshot.intake import start_saving
-from dumont.snapshot.progress import Progress
-from dumont.snapshot.prune import GRACE_S, Terms, prune
-from dumont.snapshot.repository import Repository
-from dumont.snapshot.save import Draft, Saved, save
-from dumont.snapshot.verify import Terms as Checks
-from dumont.snapshot.verify import verify
+from dumont.repository.hands import Blocking, Start, ThreadHand
+from dumont.repository.progress import Progress
+from dumont.repository.repository import Repository
+from dumont.repository.saving.intake import start_saving
+from dumont.repository.saving.save import Draft, Saved, save
+from dumont.repository.upkeep.forget import forget
+from dumont.repository.upkeep.prune import GRACE_S, Terms, prune
+from dumont.repository.upkeep.verify import Terms as Checks
+from dumont.repository.upkeep.verify import verify
 from dumont.standalone.counted import CountedStore
 from dumont.store.base import Data, Store
 from tests.integration.archivist import scanned

@@ -14,9 +14,9 @@ import msgspec
 import pytest
 
 from dumont.model.commit import CommitId
-from dumont.snapshot.forget import forget
-from dumont.snapshot.verify import Terms as Checks
-from dumont.snapshot.verify import Verdict, verify
+from dumont.repository.upkeep.forget import forget
+from dumont.repository.upkeep.verify import Terms as Checks
+from dumont.repository.upkeep.verify import Verdict, verify
 from dumont.store.directory import DirectoryStore
 from tests.integration.archivist import scanned
 from tests.integration.depot import KEY, Depot, settle

@@ -13,17 +13,17 @@ import pytest
 
 from dumont.clock import SystemClock
 from dumont.model.commit import CommitId
-from dumont.snapshot.forget import forget
-from dumont.snapshot.hands import ThreadHand
-from dumont.snapshot.keys import Keys, wrap_with_key
-from dumont.snapshot.progress import Progress
-from dumont.snapshot.prune import Terms, prune
-from dumont.snapshot.record import CommitRecord
-from dumont.snapshot.repository import Repository, create_repository
-from dumont.snapshot.restore import restore, start_restoring
-from dumont.snapshot.save import Draft, Saved, save
-from dumont.snapshot.verify import Terms as Checks
-from dumont.snapshot.verify import verify
+from dumont.repository.hands import ThreadHand
+from dumont.repository.keys import Keys, wrap_with_key
+from dumont.repository.progress import Progress
+from dumont.repository.record import CommitRecord
+from dumont.repository.repository import Repository, create_repository
+from dumont.repository.restoring.restore import restore, start_restoring
+from dumont.repository.saving.save import Draft, Saved, save
+from dumont.repository.upkeep.forget import forget
+from dumont.repository.upkeep.prune import Terms, prune
+from dumont.repository.upkeep.verify import Terms as Checks
+from dumont.repository.upkeep.verify import verify
 from dumont.store.account import read_account
 from dumont.store.address import parse
 from dumont.store.cloud import CloudStore

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from dumont.snapshot.repository import Repository, open_repository, read_config, unlock
-from dumont.snapshot.verify import Terms, verify
+from dumont.repository.repository import Repository, open_repository, read_config, unlock
+from dumont.repository.upkeep.verify import Terms, verify
 from dumont.store.directory import DirectoryStore
 from tests.integration.test_snapshot_cli import RUN_S_MAX, Terminal, contents
 

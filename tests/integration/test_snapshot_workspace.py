@@ -10,10 +10,10 @@ import pytest
 
 from dumont.control.vault import Vault
 from dumont.model.commit import Commit, CommitId
-from dumont.snapshot.hands import ThreadHand
-from dumont.snapshot.progress import Progress
-from dumont.snapshot.record import branch_prefix
-from dumont.snapshot.save import Draft, save, start_saving
+from dumont.repository.hands import ThreadHand
+from dumont.repository.progress import Progress
+from dumont.repository.record import branch_prefix
+from dumont.repository.saving.save import Draft, save, start_saving
 from dumont.store.directory import DirectoryStore
 from tests.integration.archivist import scanned
 from tests.integration.depot import settle, started

@@ -12,13 +12,13 @@ import msgspec
 import pytest
 
 from dumont.model.commit import CommitId
-from dumont.snapshot.forget import forget
-from dumont.snapshot.hands import ThreadHand
-from dumont.snapshot.progress import Progress
-from dumont.snapshot.record import PACKS, Pending, pack_key
-from dumont.snapshot.repository import Repository
-from dumont.snapshot.save import Draft, save
-from dumont.snapshot.verify import Terms, verify
+from dumont.repository.hands import ThreadHand
+from dumont.repository.progress import Progress
+from dumont.repository.record import PACKS, Pending, pack_key
+from dumont.repository.repository import Repository
+from dumont.repository.saving.save import Draft, save
+from dumont.repository.upkeep.forget import forget
+from dumont.repository.upkeep.verify import Terms, verify
 from dumont.standalone.counted import CountedStore
 from dumont.store.base import Data, Store
 from dumont.store.directory import DirectoryStore

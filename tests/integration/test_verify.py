@@ -8,13 +8,13 @@ import pytest
 
 from dumont.errors import WrongKey
 from dumont.model.commit import CommitId
-from dumont.snapshot.hits import Hit
-from dumont.snapshot.keys import wrap_with_passphrase
-from dumont.snapshot.labels import label
-from dumont.snapshot.record import CONFIG, DATA, SLOTS, VERSION, Doomed, Pack, index_key, pack_key
-from dumont.snapshot.recovery import repair_index
-from dumont.snapshot.seal import EPHEMERAL_BYTES
-from dumont.snapshot.verify import Terms, Verdict, verify
+from dumont.repository.keys import wrap_with_passphrase
+from dumont.repository.record import CONFIG, DATA, SLOTS, VERSION, Doomed, Pack, index_key, pack_key
+from dumont.repository.seal import EPHEMERAL_BYTES
+from dumont.repository.upkeep.hits import Hit
+from dumont.repository.upkeep.labels import label
+from dumont.repository.upkeep.recovery import repair_index
+from dumont.repository.upkeep.verify import Terms, Verdict, verify
 from tests.unit.tiny_repository import TinyRepository
 
 A, B, C, D = (bytes([letter]) * 300 for letter in b"abcd")

@@ -22,17 +22,17 @@ import msgspec
 from msgspec.structs import replace
 
 from dumont.model.commit import CommitId
-from dumont.snapshot.cache import Cache
-from dumont.snapshot.catalogue import Catalogue
-from dumont.snapshot.hands import Blocking, Hand, Start, ThreadHand, Worker, fork_hands
-from dumont.snapshot.intake import Intake, Job, Keep
-from dumont.snapshot.keys import keys_of
-from dumont.snapshot.progress import Progress
-from dumont.snapshot.prune import LOCK, Terms, prune
-from dumont.snapshot.record import PACKS
-from dumont.snapshot.repository import Repository, read_config, unlock
-from dumont.snapshot.restore import restore, start_restoring
-from dumont.snapshot.save import Draft, save, start_saving
+from dumont.repository.cache import Cache
+from dumont.repository.catalogue import Catalogue
+from dumont.repository.hands import Blocking, Hand, Start, ThreadHand, Worker, fork_hands
+from dumont.repository.keys import keys_of
+from dumont.repository.progress import Progress
+from dumont.repository.record import PACKS
+from dumont.repository.repository import Repository, read_config, unlock
+from dumont.repository.restoring.restore import restore, start_restoring
+from dumont.repository.saving.intake import Intake, Job, Keep
+from dumont.repository.saving.save import Draft, save, start_saving
+from dumont.repository.upkeep.prune import LOCK, Terms, prune
 from dumont.store.base import Data, Store
 from dumont.store.directory import DirectoryStore
 from tests.integration.depot import KEY, started

@@ -13,16 +13,12 @@ from typing import Any
 
 from dumont.errors import AlreadyStored, BadInput, Corrupt, DumontError, NotStored, WrongKey
 from dumont.model.commit import Commit, CommitId, Entry, Kind
-from dumont.snapshot.chunk import chunk_id
-from dumont.snapshot.codec import RAW
-from dumont.snapshot.fetch import data_fetcher
-from dumont.snapshot.forget import forget
-from dumont.snapshot.keys import Keys, keys_of, writer_keys
-from dumont.snapshot.naming import Needs, name_commit
-from dumont.snapshot.pack import Chunks, PackBuilder
-from dumont.snapshot.prune import Prune, Terms
-from dumont.snapshot.reach import Directories, needed_chunks
-from dumont.snapshot.record import (
+from dumont.repository.codec import RAW
+from dumont.repository.fetch import data_fetcher
+from dumont.repository.keys import Keys, keys_of, writer_keys
+from dumont.repository.naming import Needs, name_commit
+from dumont.repository.pack import Chunks, PackBuilder
+from dumont.repository.record import (
     DATA,
     TREE,
     VERSION,
@@ -35,8 +31,12 @@ from dumont.snapshot.record import (
     pack_key,
     unpack,
 )
-from dumont.snapshot.repository import Listing, Repository
-from dumont.snapshot.seal import open_object
+from dumont.repository.repository import Listing, Repository
+from dumont.repository.seal import open_object
+from dumont.repository.upkeep.forget import forget
+from dumont.repository.upkeep.prune import Prune, Terms
+from dumont.repository.upkeep.reach import Directories, needed_chunks
+from dumont.snapshot.chunk import chunk_id
 from dumont.snapshot.tree import EMPTY_DIRECTORY, TOP, Tree, digest_listing, encode_listing
 from dumont.store.base import Data
 

@@ -6,12 +6,12 @@ import pytest
 
 from dumont.errors import BadInput, NotStored
 from dumont.model.commit import CommitId
-from dumont.snapshot.browse import entries_at, find_commit, rows
-from dumont.snapshot.compare import Difference, compare
-from dumont.snapshot.forget import forget, forget_by_policy
-from dumont.snapshot.labels import label
-from dumont.snapshot.repository import Repository
-from dumont.snapshot.retention import Policy
+from dumont.repository.repository import Repository
+from dumont.repository.upkeep.browse import entries_at, find_commit, rows
+from dumont.repository.upkeep.compare import Difference, compare
+from dumont.repository.upkeep.forget import forget, forget_by_policy
+from dumont.repository.upkeep.labels import label
+from dumont.repository.upkeep.retention import Policy
 from dumont.store.base import Data
 from tests.unit.tiny_repository import OpenStore, TinyRepository
 

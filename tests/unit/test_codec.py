@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dumont.errors import Corrupt
-from dumont.snapshot.codec import FRAME_BYTES_MAX, LZ4, RAW, ZSTD, Coder, floats, is_known
-from dumont.snapshot.probe import DENSE, KINDS, TEXT, Choice, kind_of
+from dumont.repository.codec import FRAME_BYTES_MAX, LZ4, RAW, ZSTD, Coder, floats, is_known
+from dumont.repository.probe import DENSE, KINDS, TEXT, Choice, kind_of
 
 CODECS = [RAW, LZ4, ZSTD, *(floats(coder, width) for coder in (LZ4, ZSTD) for width in (2, 4, 8))]
 

@@ -17,7 +17,7 @@ from dumont.errors import LinkClosed, StoreError
 from dumont.model.instance import Instance, InstanceState, Machine
 from dumont.model.policy import Policy
 from dumont.model.workspace import Workspace
-from dumont.snapshot.keys import Keys
+from dumont.repository.keys import Keys
 from dumont.store.base import Data
 from dumont.store.memory import MemoryStore
 from dumont.wire.identity import token_hash

@@ -4,13 +4,13 @@ import pytest
 
 from dumont.errors import BadInput, Corrupt, NotStored, WrongKey
 from dumont.model.commit import CommitId
-from dumont.snapshot.fetch import data_fetcher
-from dumont.snapshot.forget import forget
-from dumont.snapshot.naming import Needs, name_commit
-from dumont.snapshot.prune import LOCK, Prune, Terms, prune
-from dumont.snapshot.reach import Reach
-from dumont.snapshot.record import DATA, VERSION, Doomed, Pending, pack_key
-from dumont.snapshot.recovery import repair_index
+from dumont.repository.fetch import data_fetcher
+from dumont.repository.naming import Needs, name_commit
+from dumont.repository.record import DATA, VERSION, Doomed, Pending, pack_key
+from dumont.repository.upkeep.forget import forget
+from dumont.repository.upkeep.prune import LOCK, Prune, Terms, prune
+from dumont.repository.upkeep.reach import Reach
+from dumont.repository.upkeep.recovery import repair_index
 from tests.unit.tiny_repository import DAY_S, OpenStore, TinyRepository
 
 A, B, C, D = (bytes([letter]) * 500 for letter in b"abcd")

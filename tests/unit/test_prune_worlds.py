@@ -5,9 +5,9 @@ import os
 import pytest
 
 from dumont.model.commit import Commit
-from dumont.snapshot.claims import Claims
-from dumont.snapshot.prune import Prune
-from dumont.snapshot.record import VERSION, CommitRecord, Pending
+from dumont.repository.record import VERSION, CommitRecord, Pending
+from dumont.repository.upkeep.claims import Claims
+from dumont.repository.upkeep.prune import Prune
 from tests.unit.prune_world import Faulty, first_loss, run_world
 
 SEEDS = int(os.environ.get("PRUNE_SEEDS", "300"))

@@ -3,7 +3,7 @@
 import pytest
 
 from dumont.model.commit import Entry, Kind
-from dumont.snapshot.choice import chosen
+from dumont.repository.restoring.choice import chosen
 
 DIRECTORY = Entry(Kind.DIRECTORY, 0o755, 0, 0, 0)
 FILE = Entry(Kind.FILE, 0o644, 0, 0, 0)

@@ -5,9 +5,9 @@ import os
 import pytest
 
 from dumont.errors import Corrupt
-from dumont.snapshot.codec import LZ4, RAW, ZSTD, Coder, decode_between, floats
-from dumont.snapshot.keys import keys_of
-from dumont.snapshot.seal import seal_for
+from dumont.repository.codec import LZ4, RAW, ZSTD, Coder, decode_between, floats
+from dumont.repository.keys import keys_of
+from dumont.repository.seal import seal_for
 
 CODECS = [RAW, LZ4, ZSTD, *(floats(coder, width) for coder in (LZ4, ZSTD) for width in (2, 4, 8))]
 PLAIN = bytes(range(256)) * 40 + os.urandom(1001)

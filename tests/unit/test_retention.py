@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from dumont.errors import BadInput
 from dumont.model.commit import Commit, CommitId
-from dumont.snapshot.record import CommitRecord
-from dumont.snapshot.retention import Policy, decide
+from dumont.repository.record import CommitRecord
+from dumont.repository.upkeep.retention import Policy, decide
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 NOW_S = int(NOON.timestamp())

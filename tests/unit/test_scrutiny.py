@@ -14,12 +14,11 @@ from dumont.control.scrutiny import Scrutiny, Standing, check_pack, prohibition
 from dumont.control.vault import Vault
 from dumont.errors import Corrupt, NotStored, StoreError
 from dumont.model.commit import Commit, CommitId
-from dumont.snapshot.chunk import chunk_id
-from dumont.snapshot.codec import LZ4, RAW, ZSTD, Coder
-from dumont.snapshot.fetch import data_fetcher
-from dumont.snapshot.keys import Keys, keys_of, writer_keys
-from dumont.snapshot.pack import PACK_PLAIN_BYTES_MAX, TAIL, Chunks, PackBuilder, frame_about
-from dumont.snapshot.record import (
+from dumont.repository.codec import LZ4, RAW, ZSTD, Coder
+from dumont.repository.fetch import data_fetcher
+from dumont.repository.keys import Keys, keys_of, writer_keys
+from dumont.repository.pack import PACK_PLAIN_BYTES_MAX, TAIL, Chunks, PackBuilder, frame_about
+from dumont.repository.record import (
     DATA,
     STATE,
     TREE,
@@ -37,8 +36,9 @@ from dumont.snapshot.record import (
     pack_key,
     pack_up,
 )
-from dumont.snapshot.repository import Repository
-from dumont.snapshot.seal import FOOTER, MAGIC, close_object, seal_for
+from dumont.repository.repository import Repository
+from dumont.repository.seal import FOOTER, MAGIC, close_object, seal_for
+from dumont.snapshot.chunk import chunk_id
 from dumont.snapshot.tree import TOP, digest_listing, encode_listing
 from dumont.store.memory import MemoryStore
 from tests.unit.tiny_repository import TinyRepository

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from dumont.errors import BadInput, Corrupt, WrongKey
-from dumont.snapshot.keys import (
+from dumont.repository.keys import (
     Keys,
     keys_of,
     read_in,
@@ -17,7 +17,7 @@ from dumont.snapshot.keys import (
     write_out,
     writer_keys,
 )
-from dumont.snapshot.seal import FOOTER, TAG_BYTES, close_object, open_object, seal_for, seal_of
+from dumont.repository.seal import FOOTER, TAG_BYTES, close_object, open_object, seal_for, seal_of
 
 SECRET, REPOSITORY = bytes(range(32)), bytes(range(16))
 

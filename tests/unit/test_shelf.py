@@ -13,8 +13,8 @@ from dumont.control.scrutiny import Scrutiny, Standing
 from dumont.control.shelf import Shelf
 from dumont.control.vault import Vault
 from dumont.errors import AlreadyStored, BadInput, LinkClosed, NotStored, StoreError
-from dumont.snapshot.keys import Keys
-from dumont.snapshot.record import VERSION, Doomed
+from dumont.repository.keys import Keys
+from dumont.repository.record import VERSION, Doomed
 from dumont.store.memory import MemoryStore
 from dumont.store.remote import RemoteStore
 from tests.unit.memory_link import Line, line

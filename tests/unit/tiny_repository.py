@@ -6,13 +6,13 @@ from collections.abc import AsyncIterator
 
 from dumont.errors import AlreadyStored, NotStored
 from dumont.model.commit import Commit, CommitId, Entry, Kind
+from dumont.repository.codec import RAW
+from dumont.repository.keys import Keys, wrap_with_key, writer_keys
+from dumont.repository.naming import Needs, name_commit
+from dumont.repository.pack import Chunks, PackBuilder
+from dumont.repository.record import DATA, TREE, VERSION, CommitRecord, Pack, pack_key
+from dumont.repository.repository import Repository, create_repository
 from dumont.snapshot.chunk import chunk_id
-from dumont.snapshot.codec import RAW
-from dumont.snapshot.keys import Keys, wrap_with_key, writer_keys
-from dumont.snapshot.naming import Needs, name_commit
-from dumont.snapshot.pack import Chunks, PackBuilder
-from dumont.snapshot.record import DATA, TREE, VERSION, CommitRecord, Pack, pack_key
-from dumont.snapshot.repository import Repository, create_repository
 from dumont.snapshot.tree import EMPTY_DIRECTORY, TOP, Tree, digest_listing, encode_listing, parent_of
 from dumont.store.base import Data
 

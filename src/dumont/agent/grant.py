@@ -7,8 +7,8 @@ import msgspec
 
 from dumont.agent.apart import LentStore
 from dumont.errors import StoreError
-from dumont.snapshot.keys import Keys
-from dumont.snapshot.repository import Repository
+from dumont.repository.keys import Keys
+from dumont.repository.repository import Repository
 from dumont.store.remote import RemoteStore
 
 

@@ -10,12 +10,12 @@ from dumont.clock import Clock
 from dumont.errors import BadInput, Corrupt, StoreError, WrongKey
 from dumont.model.commit import Commit, CommitId
 from dumont.replication.ports import Kept
-from dumont.snapshot.hands import Hand, Start, ThreadHand
-from dumont.snapshot.progress import Progress
-from dumont.snapshot.record import branch_prefix
-from dumont.snapshot.repository import Repository
-from dumont.snapshot.restore import Restored, Wanted, restore, start_restoring
-from dumont.snapshot.save import Draft, save, start_saving
+from dumont.repository.hands import Hand, Start, ThreadHand
+from dumont.repository.progress import Progress
+from dumont.repository.record import branch_prefix
+from dumont.repository.repository import Repository
+from dumont.repository.restoring.restore import Restored, Wanted, restore, start_restoring
+from dumont.repository.saving.save import Draft, save, start_saving
 from dumont.snapshot.tree import TOP, Tree, parent_of
 from dumont.store.base import Store
 from dumont.wire.control import BranchSaved

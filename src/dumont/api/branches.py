@@ -12,11 +12,11 @@ from dumont.errors import Corrupt, NotStored
 from dumont.i18n import _
 from dumont.model.branch import Branch
 from dumont.model.commit import HOLE, Entry, Kind
+from dumont.repository.fetch import Fetcher, data_fetcher
+from dumont.repository.record import branch_prefix
+from dumont.repository.repository import Repository
+from dumont.repository.restoring.restore import read_tree
 from dumont.snapshot.chunk import block_ranges
-from dumont.snapshot.fetch import Fetcher, data_fetcher
-from dumont.snapshot.record import branch_prefix
-from dumont.snapshot.repository import Repository
-from dumont.snapshot.restore import read_tree
 from dumont.snapshot.tree import Tree
 
 KINDS = {Kind.FILE: "file", Kind.DIRECTORY: "directory", Kind.SYMLINK: "symlink", Kind.FIFO: "fifo"}

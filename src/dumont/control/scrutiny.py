@@ -15,9 +15,9 @@ import zstandard
 from dumont.control.vault import Vault
 from dumont.errors import Corrupt, NotStored, WrongKey
 from dumont.model.commit import CommitId
-from dumont.snapshot.codec import Coder
-from dumont.snapshot.keys import Keys
-from dumont.snapshot.pack import (
+from dumont.repository.codec import Coder
+from dumont.repository.keys import Keys
+from dumont.repository.pack import (
     PACK_PLAIN_BYTES_MAX,
     TAIL,
     PackReader,
@@ -26,7 +26,7 @@ from dumont.snapshot.pack import (
     frame_ids,
     read_footer,
 )
-from dumont.snapshot.record import (
+from dumont.repository.record import (
     DATA,
     PACKS,
     STATE,
@@ -43,8 +43,8 @@ from dumont.snapshot.record import (
     pack_key,
     unpack,
 )
-from dumont.snapshot.repository import Repository
-from dumont.snapshot.seal import FOOTER, open_object, read_head, seal_of
+from dumont.repository.repository import Repository
+from dumont.repository.seal import FOOTER, open_object, read_head, seal_of
 
 AT_ONCE_MAX = 2
 """Packs that are verified at the same time, for all instances together: each takes a thread and its decoded frames."""

@@ -4,8 +4,8 @@ import asyncio
 from collections import OrderedDict
 
 from dumont.errors import AlreadyStored, NotStored
-from dumont.snapshot.keys import Keys, Slot, wrap_with_key
-from dumont.snapshot.repository import (
+from dumont.repository.keys import Keys, Slot, wrap_with_key
+from dumont.repository.repository import (
     Entropy,
     Repository,
     create_repository,

@@ -14,10 +14,10 @@ import msgspec
 
 from dumont.errors import AlreadyStored, BadInput, Corrupt, NotStored, WrongKey
 from dumont.i18n import _
-from dumont.snapshot.cache import Cache
-from dumont.snapshot.keys import Keys, Slot, read_in, unwrap, wrap_with_key, wrap_with_passphrase
-from dumont.snapshot.record import SLOTS
-from dumont.snapshot.repository import (
+from dumont.repository.cache import Cache
+from dumont.repository.keys import Keys, Slot, read_in, unwrap, wrap_with_key, wrap_with_passphrase
+from dumont.repository.record import SLOTS
+from dumont.repository.repository import (
     Entropy,
     Listing,
     Repository,

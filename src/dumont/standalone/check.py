@@ -7,11 +7,11 @@ import time
 from typing import Any
 
 from dumont.i18n import _, plural
-from dumont.snapshot.hits import Hit
-from dumont.snapshot.progress import Progress
-from dumont.snapshot.recovery import repair_index
-from dumont.snapshot.repository import Repository
-from dumont.snapshot.verify import Terms, Verdict, verify
+from dumont.repository.progress import Progress
+from dumont.repository.repository import Repository
+from dumont.repository.upkeep.hits import Hit
+from dumont.repository.upkeep.recovery import repair_index
+from dumont.repository.upkeep.verify import Terms, Verdict, verify
 from dumont.standalone.access import door
 from dumont.standalone.meter import shown
 from dumont.standalone.output import name_some, remark, short, show, shown_path, warn

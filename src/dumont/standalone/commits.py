@@ -3,7 +3,7 @@
 import os
 from typing import Any
 
-from dumont.snapshot.record import CommitRecord
+from dumont.repository.record import CommitRecord
 from dumont.standalone.output import moment, short, shown_path
 from dumont.standalone.sizes import files, number, size
 

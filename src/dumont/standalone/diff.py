@@ -8,7 +8,7 @@ from typing import Any
 
 from dumont.i18n import _
 from dumont.model.commit import Entry
-from dumont.snapshot.reach import Directories
+from dumont.repository.upkeep.reach import Directories
 from dumont.standalone.access import door
 from dumont.standalone.output import short, show, shown_path
 from dumont.standalone.sizes import number, size

@@ -6,7 +6,7 @@ import signal
 from collections.abc import Mapping
 
 from dumont.errors import DumontError
-from dumont.snapshot.keys import Slot, unwrap
+from dumont.repository.keys import Slot, unwrap
 from dumont.standalone.known import caches_of, recall, where_is
 from dumont.standalone.secret import Secrets
 from dumont.store.address import parse

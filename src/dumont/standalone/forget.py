@@ -7,9 +7,9 @@ from typing import Any
 
 from dumont.errors import BadInput
 from dumont.i18n import _, plural
-from dumont.snapshot.forget import forget
-from dumont.snapshot.record import CommitRecord
-from dumont.snapshot.retention import Decision, Kept, Policy, decide
+from dumont.repository.record import CommitRecord
+from dumont.repository.upkeep.forget import forget
+from dumont.repository.upkeep.retention import Decision, Kept, Policy, decide
 from dumont.standalone.access import door
 from dumont.standalone.commits import about_commit, commit_line
 from dumont.standalone.output import show

@@ -6,8 +6,8 @@ import json
 
 from dumont.errors import BadInput
 from dumont.i18n import _
-from dumont.snapshot.keys import write_out, writer_keys
-from dumont.snapshot.repository import read_config
+from dumont.repository.keys import write_out, writer_keys
+from dumont.repository.repository import read_config
 from dumont.standalone.access import Door, Opened, add_passphrase, door
 from dumont.standalone.output import remark, show
 from dumont.standalone.secret import another

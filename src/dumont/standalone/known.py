@@ -7,9 +7,9 @@ from pathlib import Path
 
 import msgspec
 
-from dumont.snapshot.cache import Cache
-from dumont.snapshot.keys import Slot
-from dumont.snapshot.record import Config
+from dumont.repository.cache import Cache
+from dumont.repository.keys import Slot
+from dumont.repository.record import Config
 from dumont.store.address import Address, Scheme
 
 _NAME = "known"

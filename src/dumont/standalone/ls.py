@@ -8,7 +8,7 @@ from typing import Any
 
 from dumont.i18n import _
 from dumont.model.commit import Entry, Kind
-from dumont.snapshot.reach import Directories
+from dumont.repository.upkeep.reach import Directories
 from dumont.standalone.access import Opened, door
 from dumont.standalone.commits import about_commit, commit_line
 from dumont.standalone.output import moment, show, shown_path

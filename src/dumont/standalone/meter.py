@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from dumont.i18n import _
-from dumont.snapshot.progress import Progress
+from dumont.repository.progress import Progress
 from dumont.standalone.sizes import duration, files, number, size
 
 _EVERY_S = 0.2

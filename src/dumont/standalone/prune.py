@@ -6,8 +6,8 @@ import time
 from typing import Any
 
 from dumont.i18n import _, plural
-from dumont.snapshot.prune import Pruned, Terms, prune
-from dumont.snapshot.repository import Repository
+from dumont.repository.repository import Repository
+from dumont.repository.upkeep.prune import Pruned, Terms, prune
 from dumont.standalone.access import door
 from dumont.standalone.output import name_some, show
 from dumont.standalone.sizes import number, size

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from dumont.errors import BadInput
 from dumont.i18n import _
-from dumont.snapshot.cache import Cache
-from dumont.snapshot.progress import Progress
-from dumont.snapshot.record import CommitRecord
-from dumont.snapshot.restore import Restored, Wanted, restore, start_restoring
+from dumont.repository.cache import Cache
+from dumont.repository.progress import Progress
+from dumont.repository.record import CommitRecord
+from dumont.repository.restoring.restore import Restored, Wanted, restore, start_restoring
 from dumont.standalone.access import door
 from dumont.standalone.apart import keep_apart
 from dumont.standalone.known import caches_of

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from dumont.errors import BadInput
 from dumont.i18n import _
-from dumont.snapshot.progress import Progress
-from dumont.snapshot.save import Draft, Saved, save, start_saving
-from dumont.snapshot.walk import Walk
+from dumont.repository.progress import Progress
+from dumont.repository.saving.save import Draft, Saved, save, start_saving
+from dumont.repository.saving.walk import Walk
 from dumont.standalone.access import door
 from dumont.standalone.apart import keep_apart
 from dumont.standalone.counted import CountedStore

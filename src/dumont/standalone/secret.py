@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dumont.errors import BadInput
 from dumont.i18n import _
-from dumont.snapshot.keys import SECRET_BYTES
+from dumont.repository.keys import SECRET_BYTES
 
 PASSPHRASE = "DUMONT_PASSPHRASE"
 PASSPHRASE_FILE = "DUMONT_PASSPHRASE_FILE"

@@ -5,7 +5,7 @@ import asyncio
 
 from dumont.errors import BadInput
 from dumont.i18n import _
-from dumont.snapshot.labels import label
+from dumont.repository.upkeep.labels import label
 from dumont.standalone.access import door
 from dumont.standalone.output import short, show
 from dumont.standalone.surroundings import Surroundings

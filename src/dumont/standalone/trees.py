@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from dumont.errors import BadInput
 from dumont.i18n import _
 from dumont.model.commit import Entry, Kind
-from dumont.snapshot.reach import Directories, Directory
+from dumont.repository.upkeep.reach import Directories, Directory
 from dumont.snapshot.tree import EMPTY_DIRECTORY, TOP, join
 from dumont.standalone.output import shown_path
 

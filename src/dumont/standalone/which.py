@@ -6,9 +6,9 @@ from dataclasses import replace
 
 from dumont.errors import BadInput, Corrupt
 from dumont.i18n import _
-from dumont.snapshot.labels import labelled
-from dumont.snapshot.record import CommitRecord, parse_commit
-from dumont.snapshot.repository import Listing, Repository
+from dumont.repository.record import CommitRecord, parse_commit
+from dumont.repository.repository import Listing, Repository
+from dumont.repository.upkeep.labels import labelled
 from dumont.standalone.output import warn
 
 LATEST = "latest"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dumont.errors import BadInput
 from dumont.i18n import _
-from dumont.snapshot.hands import ForkedHand, Hand, Start, ThreadHand, fork_hands
+from dumont.repository.hands import ForkedHand, Hand, Start, ThreadHand, fork_hands
 from dumont.standalone.sizes import size
 from dumont.store.address import Address, Scheme
 from dumont.store.base import Store

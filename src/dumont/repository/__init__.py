@@ -1,0 +1,1 @@
+"""A repository of snapshots: packs, indexes and commits in a store, sealed (docs/snapshots.md)."""

@@ -1,0 +1,1 @@
+"""Restoring: a commit becomes a directory tree."""

@@ -1,0 +1,226 @@
+"""A crew: the hands of a restore, kept busy with units, and what they could not do, tried elsewhere.
+
+What hands finish is made durable in batches, a batch with one call, and only then gets its final names.
+"""
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from dumont.model.commit import HOLE, Entry
+from dumont.repository.catalogue import Catalogue
+from dumont.repository.hands import Hand
+from dumont.repository.progress import Progress
+from dumont.repository.restoring.route import Batch, Making, Routes
+from dumont.repository.restoring.route import Place as Where
+from dumont.repository.restoring.unit import Answer, Examine, Finish, Settle, Unit
+from dumont.snapshot.chunk import block_ranges
+
+SMALL_BYTES_MAX = 2**20
+"""Files up to this size are part of the working set."""
+_AT_ONCE = 2
+"""Messages under way to each hand: one that it works on, one that waits."""
+_BATCH_FILES = 32_768
+_BATCH_BYTES = 512 * 2**20
+_EXAMINED_BYTES = 64 * 2**20
+_EXAMINED_FILES = 256
+_encode = msgspec.msgpack.encode
+_decode = msgspec.msgpack.Decoder(Answer).decode
+
+
+@dataclass
+class Crew:
+    """`flush` makes durable what was built, and may wait. `clock` gives seconds. `hit`: what failed, and why."""
+
+    hands: Sequence[Hand]
+    catalogue: Catalogue
+    flush: Callable[[], None]
+    clock: Callable[[], float]
+    progress: Progress
+    hit: dict[int, str] = field(default_factory=dict)
+    fetched_bytes: int = 0
+    _makings: dict[int, Making] = field(default_factory=dict)
+    _batch: Batch = field(default_factory=lambda: Batch(_BATCH_FILES, _BATCH_BYTES))
+    _tried: dict[bytes, set[Where]] = field(default_factory=dict)
+    _ready: deque[Unit | Finish] = field(default_factory=deque)
+    _under_way: Counter[int] = field(default_factory=Counter)
+    _settled: int = 0
+    _settling: list[asyncio.Task[None]] = field(default_factory=list)
+
+    async def examine(self, files: list[tuple[bytes, Entry]]) -> list[tuple[int, ...] | None]:
+        """What each of those files of the target lacks, as `Answer.wrong` says it."""
+        requests = list(_shares(files))
+        answers: list[tuple[tuple[int, ...] | None, ...]] = [()] * len(requests)
+        waiting = iter(enumerate(requests))
+
+        async def lane(hand: Hand) -> None:
+            for number, request in waiting:
+                answers[number] = _decode(await hand.ask(_encode(request))).wrong
+
+        await self._all(lane)
+        return [wrong for answer in answers for wrong in answer]
+
+    async def make(self, makings: list[Making]) -> None:
+        """Make everything and put it in place, small things first. What failed is in `hit` afterwards."""
+        self._makings = {making.number: making for making in makings}
+        small = [making for making in makings if making.entry.size <= SMALL_BYTES_MAX]
+        large = [making for making in makings if making.entry.size > SMALL_BYTES_MAX]
+        try:
+            await self._stage(small, newest_first=True)
+            self.progress.working_set_s = self.clock() - self.progress.started_s
+            await self._stage(large, newest_first=False)
+        finally:
+            for task in self._settling:
+                task.cancel()
+            await asyncio.gather(*self._settling, return_exceptions=True)
+
+    async def _stage(self, makings: list[Making], newest_first: bool) -> None:
+        """Make these, and wait until they are in place: to make what is small durable, with nothing large beside it."""
+        units = self._units(makings, newest_first)
+
+        async def lane(hand: Hand) -> None:
+            while (message := self._next(units)) is not None:
+                answer = _decode(await hand.ask(_encode(message)))
+                self._take(message, answer)
+                self._under_way[message.batch] -= 1
+                self._settle_what_is_done()
+
+        await self._all(lane)
+        self._batch.turn()
+        self._settle_what_is_done()
+        await asyncio.gather(*self._settling)
+
+    def _next(self, units: Iterator[Unit]) -> Unit | Finish | None:
+        if self._ready:
+            return self._ready.popleft()
+        unit = next(units, None)
+        if unit is not None:
+            self._under_way[unit.batch] += 1
+        return unit
+
+    def _push(self, message: Unit | Finish) -> None:
+        """Let it be done next. Its batch waits for it."""
+        self._under_way[message.batch] += 1
+        self._ready.append(message)
+
+    def _units(self, makings: list[Making], newest_first: bool) -> Iterator[Unit]:
+        routes = Routes(self.catalogue, self._tried)
+        yield from routes.units(makings, self._batch, newest_first)
+        for number, why in routes.lost.items():
+            self.hit.setdefault(number, why)
+
+    def _take(self, message: Unit | Finish, answer: Answer) -> None:
+        """Note what a hand did, and see to what follows from it."""
+        self.fetched_bytes += answer.fetched_bytes
+        self.progress.moved_bytes += answer.fetched_bytes
+        if isinstance(message, Finish):
+            for item in message.items:
+                self._built(self._makings[item.number])
+            return
+        dropped = set(answer.dropped)
+        for item in message.items:
+            if item.pieces >= 0 and item.number not in dropped:
+                self._built(self._makings[item.number])
+        self._count_pieces(message, set(answer.bad))
+        if answer.bad:
+            self._try_elsewhere(message, answer)
+
+    def _count_pieces(self, unit: Unit, bad: set[bytes]) -> None:
+        """Several units make some of the items: those whose last piece was written can be finished."""
+        if all(item.pieces >= 0 for item in unit.items):
+            return
+        for part in unit.parts:
+            for piece in part.pieces:
+                if piece.id in bad:
+                    continue
+                for index, _ in _targets(piece.item, piece.at, piece.more):
+                    if unit.items[index].pieces < 0:
+                        making = self._makings[unit.items[index].number]
+                        making.left -= 1
+                        self.progress.done_bytes += piece.length
+                        if not making.left and making.number not in self.hit:
+                            self._finish(making)
+
+    def _finish(self, making: Making) -> None:
+        is_large = making.entry.size > SMALL_BYTES_MAX
+        batch = self._batch.number if is_large else self._batch.note([making])
+        self._push(Finish(batch, is_large, [making.item(-1)]))
+
+    def _try_elsewhere(self, unit: Unit, answer: Answer) -> None:
+        """Plan anew what was not whole where it lay. Items that a hand dropped for it are made from several units."""
+        bad = set(answer.bad)
+        wishes: list[tuple[Making, int, int, bytes]] = []
+        for part in unit.parts:
+            for piece in part.pieces:
+                if piece.id not in bad:
+                    continue
+                for index, at in _targets(piece.item, piece.at, piece.more):
+                    making = self._makings[unit.items[index].number]
+                    where = ("", making.number) if unit.source else (unit.pack, part.number)
+                    self._tried.setdefault(piece.id, set()).add(where)
+                    if unit.items[index].pieces < 0:
+                        wishes.append((making, at, piece.length, piece.id))
+        for number in answer.dropped:
+            making = self._makings[number]
+            blocks = zip(making.entry.chunks, block_ranges(making.entry.size, making.entry.bounds), strict=True)
+            every = [(making, at, length, chunk) for chunk, (at, length) in blocks if chunk != HOLE]
+            making.left = len(every)
+            wishes += every
+        routes = Routes(self.catalogue, self._tried)
+        for again in routes.again(wishes, self._batch):
+            self._push(again)
+        for number, why in routes.lost.items():
+            self.hit.setdefault(number, f"{why}; {answer.why}")
+
+    def _built(self, making: Making) -> None:
+        self.progress.done_files += 1
+        if making.left == making.pieces:
+            self.progress.done_bytes += making.entry.size
+
+    def _settle_what_is_done(self) -> None:
+        for task in self._settling[-2:]:
+            if task.done():
+                task.result()  # what could not be made durable ends the restore at once
+        while self._settled < self._batch.number and not self._under_way[self._settled]:
+            before = self._settling[-1] if self._settling else None
+            self._settling.append(asyncio.create_task(self._settle(self._settled, before)))
+            self._settled += 1
+
+    async def _settle(self, batch: int, before: "asyncio.Task[None] | None") -> None:
+        if before is not None:
+            await before
+        await asyncio.to_thread(self.flush)
+        await asyncio.gather(*(hand.ask(_encode(Settle(batch))) for hand in self.hands))
+
+    async def _all(self, lane: Callable[[Hand], Coroutine[Any, Any, None]]) -> None:
+        """Run `_AT_ONCE` lanes on each hand; when one fails, the others end and its error is raised."""
+        tasks = [asyncio.ensure_future(lane(hand)) for _ in range(_AT_ONCE) for hand in self.hands]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _targets(item: int, at: int, more: tuple[int, ...]) -> Iterator[tuple[int, int]]:
+    yield item, at
+    for place in range(0, len(more), 2):
+        yield more[place], more[place + 1]
+
+
+def _shares(files: list[tuple[bytes, Entry]]) -> Iterator[Examine]:
+    some: list[tuple[bytes, Entry]] = []
+    size = 0
+    for path, entry in files:
+        if some and (size >= _EXAMINED_BYTES or len(some) >= _EXAMINED_FILES):
+            yield Examine(some)
+            some, size = [], 0
+        some.append((path, entry))
+        size += entry.size
+    if some:
+        yield Examine(some)

@@ -1,0 +1,1 @@
+"""Saving: a directory tree becomes a commit in a repository."""

@@ -1,0 +1,306 @@
+"""A gathering: everything that a survey found to be read is read by the hands, and what is new of it is kept.
+
+Each hand has one batch being read and one being judged, so that none waits for the coordinator.
+"""
+
+import asyncio
+import os
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from os import stat_result
+from stat import S_IMODE
+
+import msgspec
+from msgspec.structs import replace
+
+from dumont.model.commit import HOLE, Entry, Kind
+from dumont.repository.hands import Hand
+from dumont.repository.progress import Progress
+from dumont.repository.record import Pack
+from dumont.repository.saving.intake import (
+    SMALL_BLOCK_BYTES,
+    SMALL_FILE_BYTES_MAX,
+    BlocksRead,
+    FilesRead,
+    Keep,
+    Kept,
+    ReadBlocks,
+    ReadFiles,
+)
+from dumont.repository.saving.survey import Folder, Survey, mark_of
+from dumont.snapshot.chunk import ID_BYTES, block_ranges
+from dumont.snapshot.index import RACY_NS
+from dumont.snapshot.pages import drop
+from dumont.snapshot.place import Place
+from dumont.snapshot.scan import Cut, open_path
+from dumont.snapshot.tree import join
+
+BATCH_BYTES = 8 * 2**20
+_BATCH_FILES = 512
+_TRIES = 3
+_NO_ID = bytes(ID_BYTES)
+_encode = msgspec.msgpack.encode
+_decode_files = msgspec.msgpack.Decoder(FilesRead).decode
+_decode_blocks = msgspec.msgpack.Decoder(BlocksRead).decode
+_decode_kept = msgspec.msgpack.Decoder(Kept).decode
+Found = Iterator[tuple[Folder, int, stat_result]]
+
+
+@dataclass
+class _Files:
+    """A batch of small files: the folder, the number of the name and the attributes of each."""
+
+    request: ReadFiles
+    files: list[tuple[Folder, int, stat_result]]
+
+
+@dataclass
+class _Large:
+    """A file that is read in blocks. `waiting`: batches not read yet. `tries`: how often it moved meanwhile."""
+
+    folder: Folder
+    number: int
+    entry: Entry
+    chunks: list[bytes]
+    waiting: int = 0
+    tries: int = 0
+    was_cold: bool = False
+    moved: bool = False
+
+
+@dataclass
+class _Blocks:
+    """A batch of blocks of one large file. `numbers` are those of its chunks."""
+
+    request: ReadBlocks
+    file: _Large
+    numbers: list[int]
+
+
+@dataclass
+class Gathering:
+    """`is_stored` tells whether a chunk need not be kept; `on_packs` hears of packs that were stored.
+
+    `fuzzy`: paths that moved while they were read, whatever was tried. What has gone meanwhile has no entry.
+    """
+
+    place: Place
+    found: Survey
+    is_stored: Callable[[bytes], bool]
+    on_packs: Callable[[list[Pack]], Awaitable[None]]
+    progress: Progress
+    cut: Cut
+    fuzzy: set[bytes] = field(default_factory=set)
+    _claimed: set[bytes] = field(default_factory=set)
+    _large: deque[tuple[Folder, int, int]] = field(default_factory=deque)
+    _again: deque[tuple[Folder, int, int]] = field(default_factory=deque)
+
+    async def run(self, to_read: Found, hands: Sequence[Hand]) -> None:
+        """Read it all. Raises what a hand raised."""
+        while True:
+            work = self._work(to_read)
+            drives = [asyncio.ensure_future(self._drive(hand, work)) for hand in hands]
+            try:  # no TaskGroup: whoever saves answers to what a hand raised, not to a group of it
+                await asyncio.gather(*drives)
+            finally:
+                for drive in drives:
+                    drive.cancel()
+                await asyncio.gather(*drives, return_exceptions=True)
+            if not self._again:
+                return
+            await asyncio.sleep(RACY_NS / 1e9)
+            self._large, self._again, to_read = self._again, deque(), iter(())
+
+    async def _drive(self, hand: Hand, work: "Iterator[_Files | _Blocks]") -> None:
+        judged: tuple[_Files | _Blocks, asyncio.Task[bytes]] | None = None
+        asked: list[asyncio.Task[bytes]] = []
+        try:
+            while True:
+                batch = next(work, None)
+                reading = asyncio.create_task(hand.ask(_encode(batch.request))) if batch else None
+                asked = [task for task in (judged and judged[1], reading) if task]
+                if judged is not None:
+                    await self._settle(hand, judged[0], await judged[1])
+                if batch is None or reading is None:
+                    return
+                judged = batch, reading
+                await asyncio.sleep(0)
+        finally:
+            for task in asked:
+                task.cancel()
+            await asyncio.gather(*asked, return_exceptions=True)  # or what the second raised is told as a bug
+
+    async def _settle(self, hand: Hand, batch: _Files | _Blocks, answer: bytes) -> None:
+        """Take the answer in, and tell the hand what to keep."""
+        if isinstance(batch, _Files):
+            ids = self._take_files(batch, _decode_files(answer))
+        else:
+            ids = self._take_blocks(batch, _decode_blocks(answer))
+        keep = self._new(ids)
+        kept = _decode_kept(await hand.ask(_encode(Keep(keep))))
+        if kept.packs:
+            await self.on_packs(kept.packs)
+
+    def _new(self, ids: bytes) -> list[int] | None:
+        """The numbers of chunks that nobody has yet; None when all are new."""
+        claimed, is_stored = self._claimed, self.is_stored
+        keep = []
+        count = len(ids) // ID_BYTES
+        for number in range(count):
+            chunk = ids[number * ID_BYTES : (number + 1) * ID_BYTES]
+            if chunk in claimed or chunk == _NO_ID or is_stored(chunk):
+                continue
+            claimed.add(chunk)
+            keep.append(number)
+        return None if len(keep) == count else keep
+
+    def _work(self, to_read: Found) -> "Iterator[_Files | _Blocks]":
+        """Batches: small files in the order they are found, then the large ones."""
+        files: list[tuple[Folder, int, stat_result]] = []
+        length = 0
+        total = files_total = 0
+        for folder, number, look in to_read:
+            size = look.st_size
+            total += size
+            files_total += 1
+            if size >= SMALL_FILE_BYTES_MAX or look.st_blocks * 512 < size or self._is_holey(folder, number):
+                self._large.append((folder, number, 0))
+                continue
+            if files and (length + size > BATCH_BYTES or len(files) >= _BATCH_FILES):
+                yield _batch(files)
+                files, length = [], 0
+            files.append((folder, number, look))
+            length += size
+        if self.progress.total_bytes is None:
+            self.progress.total_bytes, self.progress.total_files = total, files_total
+        if files:
+            yield _batch(files)
+        while self._large:
+            yield from self._blocks_of(*self._large.popleft())
+
+    def _is_holey(self, folder: Folder, number: int) -> bool:
+        holey = self.found.holey
+        return bool(holey) and join(folder.path, folder.names[number]) in holey
+
+    def _blocks_of(self, folder: Folder, number: int, tries: int) -> "Iterator[_Blocks]":
+        path = join(folder.path, folder.names[number])
+        opened = open_path(self.place, path, self.cut)
+        if opened.uncovered:
+            self.found.uncovered[path] = opened.uncovered
+        if opened.entry is None or opened.seen is None:
+            return
+        if opened.file is None:
+            folder.entries[number] = opened.entry if opened.entry.kind is not Kind.DIRECTORY else None
+            self.fuzzy.add(path)
+            return
+        try:
+            folder.marks[number] = mark_of(opened.seen)
+            ranges = list(block_ranges(opened.file.size, opened.file.bounds))
+            chunks = [HOLE if opened.file.is_hole(at) else _NO_ID for at in range(len(ranges))]
+        finally:
+            opened.file.close()
+        large = _Large(folder, number, opened.entry, chunks, tries=tries, was_cold=opened.file.was_cold)
+        batches = list(_batches(ranges, chunks))
+        large.waiting = len(batches)
+        if not batches:
+            self._finish(large)
+        for numbers in batches:
+            blocks = [ranges[at] for at in numbers]
+            request = ReadBlocks(
+                path, opened.file.size, opened.seen.st_ctime_ns, opened.file.sparse, blocks, large.was_cold
+            )
+            yield _Blocks(request, large, numbers)
+
+    def _take_files(self, batch: _Files, answer: FilesRead) -> bytes:
+        at = 0
+        for number, (folder, name_number, look) in enumerate(batch.files):
+            size = look.st_size
+            end = at + -(-size // SMALL_BLOCK_BYTES) * ID_BYTES
+            self.progress.done_files += 1
+            self.progress.done_bytes += size
+            if number in answer.odd:
+                self._take_odd(folder, name_number, answer.odd[number])
+            else:
+                chunks = tuple(answer.ids[first : first + ID_BYTES] for first in range(at, end, ID_BYTES))
+                folder.entries[name_number] = Entry(
+                    Kind.FILE,
+                    S_IMODE(look.st_mode),
+                    look.st_uid,
+                    look.st_gid,
+                    look.st_mtime_ns,
+                    size,
+                    chunks,
+                    xattrs=answer.xattrs.get(number, ()),
+                )
+            at = end
+        return answer.ids
+
+    def _take_odd(self, folder: Folder, number: int, why: str) -> None:
+        if why == "changed":
+            self._again.append((folder, number, 0))
+        elif why != "gone":
+            self.found.uncovered[join(folder.path, folder.names[number])] = why
+
+    def _take_blocks(self, batch: _Blocks, answer: BlocksRead) -> bytes:
+        file = batch.file
+        for at, number in enumerate(batch.numbers):
+            chunk = answer.ids[at * ID_BYTES : (at + 1) * ID_BYTES]
+            file.chunks[number] = HOLE if chunk == _NO_ID else chunk
+        file.moved |= answer.moved
+        file.waiting -= 1
+        self.progress.done_bytes += sum(length for _, length in batch.request.blocks)
+        if not file.waiting:
+            self._finish(file)
+        return answer.ids
+
+    def _finish(self, file: _Large) -> None:
+        """All of it is read: if it moved meanwhile, again; what never stands still is taken as it was, and named."""
+        if file.was_cold:
+            self._drop(join(file.folder.path, file.folder.names[file.number]))
+        if file.moved and file.tries + 1 < _TRIES:
+            self._again.append((file.folder, file.number, file.tries + 1))
+            return
+        if file.moved:
+            self.fuzzy.add(join(file.folder.path, file.folder.names[file.number]))
+            file.folder.marks[file.number] = None
+        self.progress.done_files += 1
+        file.folder.entries[file.number] = replace(file.entry, chunks=tuple(file.chunks))
+
+    def _drop(self, path: bytes) -> None:
+        """Take out of memory what the kernel read ahead of one hand where another had been already."""
+        try:
+            fd = self.place.open(path, os.O_RDONLY)
+        except OSError:
+            return  # it went, or became something else
+        try:
+            drop(fd)
+        finally:
+            os.close(fd)
+
+
+def _batch(files: list[tuple[Folder, int, stat_result]]) -> _Files:
+    folders: list[tuple[bytes, list[tuple[bytes, int, int]]]] = []
+    last: Folder | None = None
+    for folder, number, look in files:
+        if folder is not last:
+            folders.append((folder.path, []))
+            last = folder
+        folders[-1][1].append((folder.names[number], look.st_size, look.st_ctime_ns))
+    return _Files(ReadFiles(folders), files)
+
+
+def _batches(ranges: list[tuple[int, int]], chunks: list[bytes]) -> Iterator[list[int]]:
+    """Numbers of blocks to be read together: BATCH_BYTES, or one that is longer."""
+    batch: list[int] = []
+    length = 0
+    for number, (_, size) in enumerate(ranges):
+        if chunks[number] == HOLE:
+            continue
+        if batch and length + size > BATCH_BYTES:
+            yield batch
+            batch, length = [], 0
+        batch.append(number)
+        length += size
+    if batch:
+        yield batch

@@ -1,0 +1,219 @@
+"""A survey: what lies in a directory tree now, folder by folder, beside what a past save remembers of it.
+
+Only attributes are looked at. Where they are all as remembered, so is the content; the rest is to be read.
+"""
+
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+import msgspec
+from msgspec.structs import replace
+
+from dumont.model.commit import HOLE, Entry, Kind
+from dumont.repository.saving.walk import Sight
+from dumont.snapshot.index import RACY_NS
+from dumont.snapshot.place import Place
+from dumont.snapshot.tree import Tree, join
+
+Mark = tuple[int, int, int, int, int, int, int, int]
+"""Attributes that prove a name unchanged: inode, size, mtime, ctime (ns), mode, uid, gid, links. No mtime suffices."""
+_FORMAT = 0o170000
+_encode = msgspec.msgpack.Encoder().encode
+_decode_entries = msgspec.msgpack.Decoder(list[Entry | None]).decode
+
+
+class Page(msgspec.Struct, frozen=True, array_like=True):
+    """What a save remembers of one folder. A mark is None where a later change might have hidden (`index.RACY_NS`).
+
+    `entries` is a msgpack list, decoded only when something of the folder has changed. `id` names its listing.
+    """
+
+    path: bytes
+    own: Entry
+    names: list[bytes]
+    marks: list[Mark | None]
+    entries: msgspec.Raw
+    id: bytes
+
+
+@dataclass
+class Folder:
+    """One directory of the survey. `entries[i]` is None while the content of `names[i]` is not known.
+
+    `folders` are the numbers of names that are directories. With a `page` it is as remembered, and has no entries.
+    """
+
+    path: bytes
+    own: Entry
+    names: list[bytes] = field(default_factory=list)
+    marks: list[Mark | None] = field(default_factory=list)
+    entries: list[Entry | None] = field(default_factory=list)
+    page: Page | None = None
+    folders: list[int] = field(default_factory=list)
+
+    def remembered(self, id: bytes, racy_from_ns: int) -> Page:
+        """The page to remember. Marks whose change came at or after `racy_from_ns` are left out."""
+        if self.page is not None and self.page.id == id:
+            return self.page
+        marks = [mark if mark and mark[3] < racy_from_ns else None for mark in self.marks]
+        return Page(self.path, self.own, self.names, marks, msgspec.Raw(_encode(self.entries)), id)
+
+    def open_page(self) -> None:
+        """Take the entries out of the page: something of the folder has to change after all."""
+        if self.page is not None and not self.entries:
+            self.entries = list(_decode_entries(self.page.entries))
+
+
+@dataclass
+class Survey:
+    """`folders` by path, parents first. `linked`: (device, inode) → where it is named, for files with several names.
+
+    `uncovered`: paths that can't be saved, with the reason. `began_ns`: the wall clock when it began. `holey`: files
+    that are known to have holes, though they may take all their room.
+    """
+
+    began_ns: int
+    folders: dict[bytes, Folder] = field(default_factory=dict)
+    linked: dict[tuple[int, int], list[tuple[Folder, int]]] = field(default_factory=dict)
+    uncovered: dict[bytes, str] = field(default_factory=dict)
+    holey: set[bytes] = field(default_factory=set)
+    files: int = 0
+    plain_bytes: int = 0
+
+    @property
+    def racy_from_ns(self) -> int:
+        """Whatever changed since then may change again without showing it."""
+        return self.began_ns - RACY_NS
+
+
+def survey(
+    place: Place, sights: Iterable[Sight], pages: dict[bytes, Page], found: Survey
+) -> Iterator[tuple[Folder, int, os.stat_result]]:
+    """Fill `found`, and yield what is to be read: files, as `(folder, number of the name, attributes)`.
+
+    `sights` are those of a walk over `place`.
+    """
+    for sight in sights:
+        found.uncovered.update(sight.uncovered)
+        if sight.own is None:
+            continue
+        marks: list[Mark | None] = [mark_of(look) for look in sight.looks]
+        folder = Folder(sight.path, sight.own, sight.names, marks, folders=sight.folders)
+        found.folders[sight.path] = folder
+        yield from _compare(place, folder, pages.get(sight.path), sight.looks, found)
+
+
+def _compare(
+    place: Place, folder: Folder, page: Page | None, looks: list[os.stat_result], found: Survey
+) -> Iterator[tuple[Folder, int, os.stat_result]]:
+    """Take over what is remembered; yield what is not."""
+    for number, look in enumerate(looks):
+        mode = look.st_mode & _FORMAT
+        if mode == stat.S_IFREG:
+            found.files += 1
+            found.plain_bytes += look.st_size
+        if look.st_nlink > 1 and mode != stat.S_IFDIR:
+            found.linked.setdefault((look.st_dev, look.st_ino), []).append((folder, number))
+    if page and page.names == folder.names and page.marks == folder.marks and page.own == folder.own:
+        folder.page = page
+        return
+    known: dict[bytes, tuple[Mark | None, Entry | None]] = {}
+    if page:
+        entries = _decode_entries(page.entries)
+        known = {name: (mark, entry) for name, mark, entry in zip(page.names, page.marks, entries, strict=True)}
+    for number, (name, mark, look) in enumerate(zip(folder.names, folder.marks, looks, strict=True)):
+        before, entry = known.get(name, (None, None))
+        if before is not None and before == mark and not stat.S_ISDIR(look.st_mode):
+            folder.entries.append(entry)
+        elif stat.S_ISREG(look.st_mode):
+            folder.entries.append(None)
+            yield folder, number, look
+        else:
+            folder.entries.append(_small_entry(place, folder, name, look, found))
+
+
+def _small_entry(place: Place, folder: Folder, name: bytes, look: os.stat_result, found: Survey) -> Entry | None:
+    """What is no file: it is known at a look. A directory's entry is filled in when its folder is."""
+    mode = stat.S_IMODE(look.st_mode)
+    if stat.S_ISFIFO(look.st_mode):
+        return Entry(Kind.FIFO, mode, look.st_uid, look.st_gid, look.st_mtime_ns)
+    if stat.S_ISLNK(look.st_mode):
+        try:
+            target = place.link_text(join(folder.path, name))
+        except OSError as error:
+            found.uncovered[join(folder.path, name)] = f"it went while it was looked at: {error.strerror}"
+            return None
+        return Entry(Kind.SYMLINK, mode, look.st_uid, look.st_gid, look.st_mtime_ns, target=target)
+    return None
+
+
+def mark_of(look: os.stat_result) -> Mark:
+    """The mark in what stat answered."""
+    return (
+        look.st_ino,
+        look.st_size,
+        look.st_mtime_ns,
+        look.st_ctime_ns,
+        look.st_mode,
+        look.st_uid,
+        look.st_gid,
+        look.st_nlink,
+    )
+
+
+def survey_known(
+    place: Place, known: Tree, is_stored: Callable[[bytes], bool], found: Survey
+) -> Iterator[tuple[Folder, int, os.stat_result]]:
+    """As `survey`, for a directory that holds, or held a moment ago, `known`: only what is not stored is to be read."""
+    for path, entry in known.entries():
+        if entry.kind is Kind.DIRECTORY:
+            found.folders[path] = Folder(path, entry)
+    for path, folder in found.folders.items():
+        for name in known.children(path):
+            child = known.get(join(path, name))
+            if child is None:
+                continue
+            number = len(folder.names)
+            if child.kind is Kind.DIRECTORY:
+                folder.folders.append(number)
+            found.files += child.kind is Kind.FILE
+            found.plain_bytes += child.size
+            folder.names.append(name)
+            folder.marks.append(None)
+            folder.entries.append(child)
+            if all(chunk == HOLE or is_stored(chunk) for chunk in child.chunks):
+                continue
+            folder.entries[number] = None
+            look = place.look(join(path, name))
+            if look is not None and stat.S_ISREG(look.st_mode):
+                folder.names[number] = name
+                if child.sparse:
+                    found.holey.add(join(path, name))
+                yield folder, number, look
+
+
+def keep_links(found: Survey, known: Tree) -> None:
+    """Give files that were read again the common name of their inode, known from when all its names were seen."""
+    for folder in found.folders.values():
+        for number, (name, entry) in enumerate(zip(folder.names, folder.entries, strict=True)):
+            before = known.get(join(folder.path, name)) if entry is not None and entry.kind is Kind.FILE else None
+            if entry is not None and before is not None and before.link and before.kind is Kind.FILE:
+                folder.entries[number] = replace(entry, link=before.link)
+
+
+def changed_since(found: Survey, known: Tree) -> set[bytes]:
+    """Paths whose entry is no longer that of `known`, their links left aside."""
+    changed = set()
+    for folder in found.folders.values():
+        for name, entry in zip(folder.names, folder.entries, strict=True):
+            path = join(folder.path, name)
+            before = known.get(path)
+            if (
+                before
+                and before.kind is Kind.FILE
+                and (entry is None or replace(entry, link=b"") != replace(before, link=b""))
+            ):
+                changed.add(path)
+    return changed

@@ -1,0 +1,133 @@
+"""A walk: every directory below a top one, looked at. It may begin ahead, in a thread, while others are waited for."""
+
+import operator
+import os
+import stat
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dumont.model.commit import Entry, Kind
+from dumont.snapshot.place import Place, is_absent
+from dumont.snapshot.scan import SPECIAL, xattrs_of
+from dumont.snapshot.tree import TOP, join
+
+_first = operator.itemgetter(0)
+
+
+@dataclass(slots=True)
+class Sight:
+    """One directory: its own entry, and names in order with their attributes. `folders`: numbers of directories.
+
+    `uncovered`: paths that can't be saved, with the reason. `own` None: the directory itself could not be read.
+    """
+
+    path: bytes
+    own: Entry | None
+    names: list[bytes] = field(default_factory=list)
+    looks: list[os.stat_result] = field(default_factory=list)
+    folders: list[int] = field(default_factory=list)
+    uncovered: dict[bytes, str] = field(default_factory=dict)
+
+
+class Walk:
+    """Over what lies in `directory`, parents first. Use it once. Raises OSError when the top itself can't be read."""
+
+    def __init__(self, directory: Path) -> None:
+        self._sights = _sights(directory)
+        self._ahead: list[Sight] = []
+        self._failed: OSError | None = None
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def begin(self) -> None:
+        """Walk on in a thread until somebody asks for what was seen."""
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def sights(self) -> Iterator[Sight]:
+        """Every directory, once."""
+        if self._thread:
+            self._stop.set()
+            self._thread.join()
+        if self._failed:
+            raise self._failed
+        yield from self._ahead
+        self._ahead = []
+        yield from self._sights
+
+    def _run(self) -> None:
+        try:
+            for sight in self._sights:
+                self._ahead.append(sight)
+                if self._stop.is_set():
+                    return
+        except OSError as error:
+            self._failed = error
+
+
+def _sights(directory: Path) -> Iterator[Sight]:
+    with Place(directory) as place:
+        yield from _below(place)
+
+
+def _below(place: Place) -> Iterator[Sight]:
+    waiting = [TOP]
+    while waiting:
+        path = waiting.pop()
+        try:
+            fd = place.directory(path)
+            own = _own_entry(fd)
+            with os.scandir(fd) as names:
+                seen = [(os.fsencode(name.name), name) for name in names]
+        except OSError as error:
+            if path == TOP:
+                raise
+            yield Sight(path, None) if is_absent(error) else _closed(place, path, error)
+            continue
+        seen.sort(key=_first)
+        sight = Sight(path, own)
+        _look(sight, seen)
+        waiting += [join(path, sight.names[number]) for number in reversed(sight.folders)]
+        yield sight
+
+
+def _look(sight: Sight, seen: "list[tuple[bytes, os.DirEntry[str]]]") -> None:
+    for name, entry in seen:
+        try:
+            look = entry.stat(follow_symlinks=False)
+        except OSError as error:
+            if not is_absent(error):
+                sight.uncovered[join(sight.path, name)] = f"unreadable: {error.strerror}"
+            continue
+        kind = look.st_mode & _FORMAT
+        if kind in SPECIAL:
+            sight.uncovered[join(sight.path, name)] = SPECIAL[kind]
+            continue
+        if kind == stat.S_IFDIR:
+            sight.folders.append(len(sight.looks))
+        sight.looks.append(look)
+        sight.names.append(name)
+
+
+_FORMAT = 0o170000
+
+
+def _closed(place: Place, path: bytes, error: OSError) -> Sight:
+    """A directory that is there and can't be read: it is kept, empty, and named."""
+    try:
+        seen = place.look(path)
+    except OSError:
+        seen = None
+    own = _entry(seen) if seen and stat.S_ISDIR(seen.st_mode) else None
+    return Sight(path, own, uncovered={path: f"what is in it is unreadable: {error.strerror}"})
+
+
+def _own_entry(fd: int) -> Entry:
+    return _entry(os.fstat(fd), xattrs_of(fd))
+
+
+def _entry(seen: os.stat_result, xattrs: tuple[tuple[bytes, bytes], ...] = ()) -> Entry:
+    mode = stat.S_IMODE(seen.st_mode)
+    return Entry(Kind.DIRECTORY, mode, seen.st_uid, seen.st_gid, seen.st_mtime_ns, xattrs=xattrs)

@@ -1,0 +1,1 @@
+"""Upkeep: listing, comparing, checking, forgetting and pruning what a repository holds."""
