@@ -141,6 +141,8 @@ def test_without_a_watchdog_nobody_is_known_to_stand_still(house: Household, fre
 def test_a_thaw_without_a_freeze_is_harmless(house: Household, freezer: Freezer) -> None:
     """Callers thaw in a `finally`, whatever happened before."""
     (sleeper,) = house.ask("exec sleep 1000", 1)
+    # stopped before its exec, it would leave the shell that vforked it waiting, which no signal can stop
+    within(5.0, lambda: Path(f"/proc/{sleeper}/comm").read_text().strip() == "sleep", "it is a sleep by now")
     os.kill(sleeper, signal.SIGSTOP)
     within(1.0, lambda: state(sleeper) == "T", "it stopped")
     freezer.thaw()
