@@ -23,7 +23,7 @@ REPOSITORY_BYTES = 16
 SALT_BYTES = 16
 _NONCE = bytes(12)  # each wrapping key wraps one secret once
 _KIB, _PASSES, _LANES = 64 * 2**10, 1, 1
-"""Argon2id with 64 MiB and one pass, above the 46 MiB that OWASP's Password Storage Cheat Sheet asks for at one pass."""
+"""Argon2id with 64 MiB and one pass, above the 46 MiB of OWASP's Password Storage Cheat Sheet."""
 _KIB_MAX = 4 * 2**20
 _PASSES_MAX = 64
 
