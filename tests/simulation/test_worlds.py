@@ -8,7 +8,7 @@ import pytest
 
 from tests.simulation.world import Outcome, simulate
 
-WORLDS = int(os.environ.get("SEEDS", "300"))
+WORLDS = int(os.environ.get("SEEDS", "100"))
 
 
 @pytest.mark.timeout(900)
