@@ -19,7 +19,7 @@ from dumont.repository.hands import ThreadHand
 from dumont.repository.keys import writer_keys
 from dumont.repository.pack import Chunks, PackBuilder
 from dumont.repository.progress import Progress
-from dumont.repository.record import DATA, pack_key
+from dumont.repository.record import DATA, commit_key, pack_key
 from dumont.repository.saving.save import Draft, save, start_saving
 from dumont.repository.upkeep.prune import Terms, prune
 from dumont.snapshot.chunk import chunk_id
@@ -223,6 +223,39 @@ async def test_a_prune_in_the_middle_of_a_save_loses_nothing(depot: Depot, sourc
     depot.wrap = lambda store: between
     saved = await depot.save(source)
     depot.wrap = lambda store: store
+    await depot.restore(saved.record, tmp_path / "out")
+    assert same_tree(source, tmp_path / "out")
+
+
+async def test_a_machine_notices_two_prunes_one_after_the_other(depot: Depot, source: Path, tmp_path: Path):
+    """The first packs everything anew; what the machine remembers after it must let it notice the second."""
+    later = int(time.time()) + 90 * DAY_S
+    first = await depot.save(source)
+    assert (await prune(depot.open("pruner"), Terms(later, repack_below=2.0))).repacked
+    second = await depot.save(source)
+    store = depot.open().store
+    for saved in (first, second):
+        await store.delete(commit_key(saved.record.commit.id))
+    assert (await prune(depot.open("pruner"), Terms(later + 90 * DAY_S))).deleted
+    third = await depot.save(source)
+    await depot.restore(third.record, tmp_path / "out")
+    assert same_tree(source, tmp_path / "out")
+
+
+async def test_a_writer_that_cannot_read_notices_that_what_it_relied_on_first_is_gone(
+    depot: Depot, source: Path, tmp_path: Path
+):
+    """It knows index objects by name alone, and must go on knowing those of its earlier saves after a later one."""
+    keys = writer_keys(depot.keys, "trainer")
+    await depot.save(source, depot.open("trainer", keys))
+    store = depot.open().store
+    early = [key async for key in store.keys("") if key.startswith(("packs/", "state/index/"))]
+    (source / "new").write_bytes(b"new")
+    settle()
+    await depot.save(source, depot.open("trainer", keys))
+    for key in early:  # as a prune deletes them once no commit needs them
+        await store.delete(key)
+    saved = await depot.save(source, depot.open("trainer", keys))
     await depot.restore(saved.record, tmp_path / "out")
     assert same_tree(source, tmp_path / "out")
 

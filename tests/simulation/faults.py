@@ -81,9 +81,8 @@ class Mischief:
         leads = machine.id == row.primary_id or row.epoch == 0
         others = row.ack_set & healthy if leads else {row.primary_id} & healthy
         now = self._world.clock.monotonic()
-        if leads:
-            others = others | {machine.id} if others else others  # cut off lately, its ack set may be emptied just now
-        if any(now - self._disturbed.get(other, -_SETTLED_S) < _SETTLED_S for other in others):
+        shaken = others | {machine.id} if leads else others  # cut off lately, its ack set may be emptied just now
+        if others and any(now - self._disturbed.get(name, -_SETTLED_S) < _SETTLED_S for name in shaken):
             self.forgiven = True
         return bool(others)
 

@@ -12,6 +12,7 @@ import msgspec
 
 from dumont.errors import AlreadyStored, BadInput, Corrupt, NotStored, StoreError, WrongKey
 from dumont.model.commit import CommitId
+from dumont.repository.batch import batches
 from dumont.repository.cache import Cache
 from dumont.repository.catalogue import Catalogue
 from dumont.repository.keys import REPOSITORY_BYTES, SALT_BYTES, SECRET_BYTES, Keys, Slot, keys_of, unwrap
@@ -291,14 +292,5 @@ async def gather(tasks: Iterable[Awaitable[_T]]) -> list[_T]:
 
 
 def parts(packs: list[Pack]) -> Iterable[list[Pack]]:
-    part: list[Pack] = []
-    chunks = 0
-    for pack in packs:
-        held = sum(len(frame.lengths) for frame in pack.frames)
-        if part and chunks + held > INDEX_CHUNKS_MAX:
-            yield part
-            part, chunks = [], 0
-        part.append(pack)
-        chunks += held
-    if part:
-        yield part
+    """Packs as index objects hold them: INDEX_CHUNKS_MAX chunks at most."""
+    return batches(packs, lambda pack: sum(len(frame.lengths) for frame in pack.frames), INDEX_CHUNKS_MAX)

@@ -15,6 +15,7 @@ import msgspec
 from msgspec.structs import replace
 
 from dumont.model.commit import HOLE, Entry, Kind
+from dumont.repository.batch import batches
 from dumont.repository.hands import Hand
 from dumont.repository.progress import Progress
 from dumont.repository.record import Pack
@@ -201,11 +202,12 @@ class Gathering:
         finally:
             opened.file.close()
         large = _Large(folder, number, opened.entry, chunks, tries=tries, was_cold=opened.file.was_cold)
-        batches = list(_batches(ranges, chunks))
-        large.waiting = len(batches)
-        if not batches:
+        wanted = [at for at, chunk in enumerate(chunks) if chunk != HOLE]
+        numbered = list(batches(wanted, lambda at: ranges[at][1], BATCH_BYTES))
+        large.waiting = len(numbered)
+        if not numbered:
             self._finish(large)
-        for numbers in batches:
+        for numbers in numbered:
             blocks = [ranges[at] for at in numbers]
             request = ReadBlocks(
                 path, opened.file.size, opened.seen.st_ctime_ns, opened.file.sparse, blocks, large.was_cold
@@ -288,19 +290,3 @@ def _batch(files: list[tuple[Folder, int, stat_result]]) -> _Files:
             last = folder
         folders[-1][1].append((folder.names[number], look.st_size, look.st_ctime_ns))
     return _Files(ReadFiles(folders), files)
-
-
-def _batches(ranges: list[tuple[int, int]], chunks: list[bytes]) -> Iterator[list[int]]:
-    """Numbers of blocks to be read together: BATCH_BYTES, or one that is longer."""
-    batch: list[int] = []
-    length = 0
-    for number, (_, size) in enumerate(ranges):
-        if chunks[number] == HOLE:
-            continue
-        if batch and length + size > BATCH_BYTES:
-            yield batch
-            batch, length = [], 0
-        batch.append(number)
-        length += size
-    if batch:
-        yield batch

@@ -9,7 +9,7 @@ import contextlib
 import itertools
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from msgspec.structs import replace
 
 from dumont.errors import NotStored, StoreError
 from dumont.model.commit import Commit, CommitId
+from dumont.repository.batch import batches
 from dumont.repository.hands import Hand
 from dumont.repository.naming import Needs, name_commit
 from dumont.repository.pack import PACK_BYTES
@@ -146,9 +147,10 @@ class _Saving:
             await self._store_trees()
             await self._index()
             relied |= self._relied()
-        indexes = memory.indexes if memory and relied == memory.packs else self.repo.learned | self.indexes
-        confirmed = memory.packs if memory and trusted else frozenset()
-        return Needs(relied, indexes & (listing.indexes | self.indexes), confirmed)
+        if memory is None or not trusted:
+            return Needs(relied, self.repo.learned | self.indexes)
+        indexes = memory.indexes if relied == memory.packs else memory.indexes | self.repo.learned | self.indexes
+        return Needs(relied, indexes, memory.packs)
 
     async def forget_lost(self, needs: Needs) -> None:
         """Rely no more on packs that are not there, and say no longer that they hold anything."""
@@ -229,7 +231,7 @@ class _Saving:
         """Have the hands keep directory objects that are not stored, in batches by turns."""
         bodies = [body for id, body in self.made.bodies.items() if not self._is_stored(id)]
         asked = []
-        for turn, batch in enumerate(_batches(bodies)):
+        for turn, batch in enumerate(batches(bodies, len, _TREES_BYTES)):
             asked.append(self.hands[turn % len(self.hands)].ask(msgspec.msgpack.encode(KeepTrees(batch))))
         for answer in asked:
             await self._take(msgspec.msgpack.decode(await answer, type=Kept).packs)
@@ -271,16 +273,3 @@ class _Saving:
         )
         found = {pack.name for chunk in chunks if (pack := relies_on(chunk))}
         return frozenset(found.union(pack.name for id in self.made.bodies if (pack := relies_on(id))))
-
-
-def _batches(bodies: list[bytes]) -> Iterator[list[bytes]]:
-    batch: list[bytes] = []
-    length = 0
-    for body in bodies:
-        if batch and length + len(body) > _TREES_BYTES:
-            yield batch
-            batch, length = [], 0
-        batch.append(body)
-        length += len(body)
-    if batch:
-        yield batch
