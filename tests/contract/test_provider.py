@@ -12,7 +12,7 @@ import pytest
 from dumont.clock import SystemClock
 from dumont.errors import NoCapacity, NoSuchInstance, ProviderError
 from dumont.model.instance import Machine
-from dumont.provider.base import Boot, Machinery, Offer, Phase
+from dumont.provider.base import Boot, Machinery, Need, Offer, Phase
 from dumont.provider.jail import Mode
 from dumont.provider.local import LocalProvider
 from dumont.provider.memory import Faults, MemoryProvider, Rented
@@ -41,7 +41,7 @@ class StoppedClock:
 
 
 async def offer_of(provider: Driver, machine: Machine = Machine.GPU) -> Offer:
-    return (await provider.offers(machine))[0]
+    return (await provider.offers(Need(machine=machine)))[0]
 
 
 async def rent(provider: Driver, offer: Offer, label: str) -> Machinery:
@@ -68,7 +68,7 @@ class ProviderContract:
     async def test_offers_are_of_the_machine_asked_for(self, provider: Driver) -> None:
         """A CPU offered as a GPU would be paid for as one; money is an integer."""
         for machine in Machine:
-            offers = await provider.offers(machine)
+            offers = await provider.offers(Need(machine=machine))
             assert offers
             for offer in offers:
                 assert (offer.machine, offer.provider) == (machine, provider.name)
@@ -119,11 +119,11 @@ class ProviderContract:
         offer = await offer_of(provider)
         for label in ("gpu-1", "gpu-2"):
             await rent(provider, offer, label)
-        assert await provider.offers(Machine.GPU) == []
+        assert await provider.offers(Need(machine=Machine.GPU)) == []
         with pytest.raises(NoCapacity):
             await rent(provider, offer, "gpu-3")
         assert await labels(provider) == ["gpu-1", "gpu-2"]
-        assert await provider.offers(Machine.CPU)
+        assert await provider.offers(Need(machine=Machine.CPU))
 
     async def test_a_machine_that_is_rented_is_returned_also_without_capacity(self, provider: Driver) -> None:
         """Idempotency holds when the machine itself used up the capacity."""

@@ -21,7 +21,7 @@ from dumont.model.commit import CommitId
 from dumont.model.instance import Instance, InstanceState, Machine, Role
 from dumont.model.policy import Policy
 from dumont.model.workspace import State, Wanted, Workspace
-from dumont.provider.base import Boot
+from dumont.provider.base import Boot, Need
 from dumont.provider.memory import MemoryProvider
 from dumont.store.memory import MemoryStore
 from dumont.wire.control import (
@@ -289,7 +289,7 @@ async def test_another_process_carries_on_where_one_died(world: World) -> None:
 async def test_the_sweeper_ends_what_nobody_wrote_down(world: World) -> None:
     """An orphan costs money until somebody notices (I4)."""
     await running(world)
-    offer = (await world.provider.offers(Machine.GPU))[0]
+    offer = (await world.provider.offers(Need(machine=Machine.GPU)))[0]
     boot = Boot(instance_id="gpu-unknown", server_host="", server_port=1, ca_pem="", join_token="")
     await world.provider.rent(offer, "gpu-unknown", boot)
     await world.sweeper.sweep(world.provider)

@@ -12,7 +12,7 @@ from dumont.control.act import Acts
 from dumont.control.observe import Observatory
 from dumont.errors import NoSuchInstance, ProviderError
 from dumont.model.instance import Instance, InstanceState, Machine
-from dumont.provider.base import Machinery, Phase, Provider
+from dumont.provider.base import Machinery, Need, Phase, Provider
 
 SWEEP_S = 5.0
 MISSING_MAX = 2
@@ -41,7 +41,7 @@ class Sweeper:
         """Once. Raises nothing that a provider does."""
         before = [row for row in await self._acts.database.instances() if row.provider == provider.name]
         try:
-            offers = [offer for machine in Machine for offer in await provider.offers(machine)]
+            offers = [offer for machine in Machine for offer in await provider.offers(Need(machine=machine))]
             machines = await provider.machines()
         except ProviderError as error:
             log.warning("a provider does not answer", provider=provider.name, why=str(error))

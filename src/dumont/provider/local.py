@@ -25,7 +25,7 @@ from typing import Any
 
 from dumont.errors import NoCapacity, NoSuchInstance, ProviderError
 from dumont.model.instance import Machine
-from dumont.provider.base import Boot, Machinery, Offer, Phase
+from dumont.provider.base import Boot, Machinery, Need, Offer, Phase
 from dumont.provider.command import handing_down
 from dumont.provider.jail import RUN, Disk, Mode, argv, environment
 from dumont.provider.network import NUMBERS, Network, cloud_key
@@ -152,9 +152,11 @@ class LocalProvider:
             await provider._unplug_leftovers(provider._network)
         return provider
 
-    async def offers(self, machine: Machine) -> list[Offer]:
-        """What is for rent now: nothing once the capacity is used up."""
-        return [offer for offer in OFFERS if offer.machine is machine and self._has_room(machine)]
+    async def offers(self, need: Need) -> list[Offer]:
+        """What is for rent now: nothing once the capacity is used up. Of a need, only kind and price are looked at."""
+        fits = [offer for offer in OFFERS if offer.machine is need.machine and self._has_room(need.machine)]
+        most = need.price_micros_per_hour_max
+        return [offer for offer in fits if most is None or offer.price_micros_per_hour <= most]
 
     async def rent(self, offer: Offer, label: str, boot: Boot) -> Machinery:
         """The machine under this label, started if there was none yet. `label` names its directory.

@@ -11,7 +11,7 @@ from random import Random
 from dumont.clock import Clock
 from dumont.errors import NoCapacity, NoSuchInstance, ProviderError
 from dumont.model.instance import Machine
-from dumont.provider.base import Boot, Machinery, Offer, Phase
+from dumont.provider.base import Boot, Machinery, Need, Offer, Phase
 
 NAME = "memory"
 OFFERS = (
@@ -71,9 +71,11 @@ class MemoryProvider:
         """The truth: every machine that is paid for now, by when it was rented."""
         return [rented for rented in self._all.values() if rented.released_at is None]
 
-    async def offers(self, machine: Machine) -> list[Offer]:
+    async def offers(self, need: Need) -> list[Offer]:
         await self._answer_slowly()
-        return [offer for offer in OFFERS if offer.machine is machine and self._has_room(machine)]
+        fits = [offer for offer in OFFERS if offer.machine is need.machine and self._has_room(need.machine)]
+        most = need.price_micros_per_hour_max
+        return [offer for offer in fits if most is None or offer.price_micros_per_hour <= most]
 
     async def rent(self, offer: Offer, label: str, boot: Boot) -> Machinery:
         await self._answer_slowly()
