@@ -1,7 +1,7 @@
 """An offer: something a provider will rent now at a price, and what somebody needs of one.
 
-Money is in millionths of a US dollar, memory in MB (10^6 bytes), disks in GB (10^9 bytes), links in Mbit/s. A field that
-the provider does not tell is None (or "" for a text), and never a guess.
+Money is in millionths of a US dollar, memory in MB (10^6 bytes), disks in GB (10^9 bytes), links in Mbit/s. What the
+provider does not tell is None (or "" for a text), and never a guess.
 """
 
 import enum
