@@ -4,7 +4,7 @@ Standard library only: the watchdog reads file names from here.
 """
 
 import json
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +88,9 @@ class RunDir:
 class Boot:
     """What an instance is told before it has spoken to anybody. Ports: 0 picks a free one.
 
-    `host` is its own address. `workspace_dir` and `data_dir` (journal, promise) are on one file system.
+    `host` is the address under which others reach it, and `…_port_outside` the port there where it differs from the
+    one that is listened at (a host that forwards ports); 0 where it does not. `workspace_dir` and `data_dir` (journal,
+    promise) are on one file system.
     """
 
     instance_id: str
@@ -103,6 +105,9 @@ class Boot:
     ssh_port: int = 0
     http_port: int = 0
     stream_port: int = 0
+    ssh_port_outside: int = 0
+    http_port_outside: int = 0
+    stream_port_outside: int = 0
 
 
 def read_boot(run: RunDir) -> Boot:
@@ -122,13 +127,13 @@ def read_boot(run: RunDir) -> Boot:
     for field in fields(Boot):
         if field.name in written:
             values[field.name] = _checked(run, field.name, written[field.name])
-        elif not field.name.endswith("_port") or field.name == "server_port":
+        elif field.default is MISSING:
             raise BadInput(f"{run.boot} lacks {field.name!r}")
     return Boot(**values)
 
 
 def _checked(run: RunDir, name: str, value: Any) -> Any:
-    if name.endswith("_port"):
+    if "_port" in name:
         if type(value) is not int or not 0 <= value <= 65535:
             raise BadInput(f"{run.boot}: {name} must be a port number, not {value!r}")
         return value

@@ -21,6 +21,7 @@ from dumont.agent.duty import ControlLink, Duty, Lines
 from dumont.agent.grant import Grant
 from dumont.agent.history import StoredHistory
 from dumont.agent.join import join, read_chunk_key, renew_for_ever
+from dumont.agent.listening import listen
 from dumont.agent.numbers import WrittenNumbers
 from dumont.agent.orders import Orders
 from dumont.agent.source import LiveSource
@@ -128,15 +129,10 @@ class Engine:
         async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             duty.accept(SocketLink(reader, writer, StreamMessage))
 
-        server = await asyncio.start_server(
-            accept, self._bind_host, self.boot.stream_port, ssl=self._accepting, limit=READ_AHEAD_BYTES
-        )
+        listener = listen(self.boot.host, self.boot.stream_port)
+        server = await asyncio.start_server(accept, sock=listener, ssl=self._accepting, limit=READ_AHEAD_BYTES)
         self.stream_port = server.sockets[0].getsockname()[1]
         return server
-
-    @property
-    def _bind_host(self) -> str:
-        return self.boot.host
 
     async def _watch(self, tree: Tree) -> Source:
         return await LiveSource.open(self.run, self.boot.workspace_dir, self._index, self._chunk_key)
@@ -153,8 +149,13 @@ class Engine:
         )
 
     def _endpoints(self) -> Endpoints:
-        report = self._doors.report
-        return Endpoints(self.boot.host, report.ssh_port, report.http_port, self.stream_port)
+        report, boot = self._doors.report, self.boot
+        return Endpoints(
+            boot.host,
+            _outside(boot.ssh_port_outside, report.ssh_port),
+            _outside(boot.http_port_outside, report.http_port),
+            _outside(boot.stream_port_outside, self.stream_port),
+        )
 
     def _decorated(self, status: Status) -> Status:
         """Add what only the machine knows, and leave the epoch where the pulse finds it."""
@@ -166,6 +167,11 @@ class Engine:
                 self._written_epoch = status.epoch
         report = self._doors.report
         return msgspec.structs.replace(status, workload=report.workload, meters=report.meters, stored=self._stored)
+
+
+def _outside(outside: int, inside: int) -> int:
+    """The port that others dial; 0 while nothing listens inside."""
+    return outside if inside and outside else inside
 
 
 def main(arguments: list[str]) -> int:

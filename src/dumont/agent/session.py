@@ -17,6 +17,7 @@ from typing import Any
 
 from dumont.agent.boot import RunDir, read_boot
 from dumont.agent.ending import Kin, end
+from dumont.agent.listening import listen
 from dumont.agent.meters import MachineGauges, Meter
 from dumont.agent.shell import Shells
 from dumont.agent.ssh import SshDoor
@@ -296,23 +297,6 @@ async def main(run: RunDir) -> None:
     await session.shut()
     for task in done:
         task.result()  # raises what ended it, if it wasn't a signal
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A listening TCP socket at the instance's own address; at all of them where that one is only known outside."""
-    for address in (host, "0.0.0.0", "::"):
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        listener = socket.socket(family, socket.SOCK_STREAM)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((address, port))
-        except OSError as error:
-            listener.close()
-            failure = error
-            continue
-        listener.listen(128)
-        return listener
-    raise failure
 
 
 if __name__ == "__main__":

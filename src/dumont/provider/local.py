@@ -28,8 +28,8 @@ from dumont.model.instance import Machine
 from dumont.provider.base import Boot, Machinery, Need, Offer, Phase
 from dumont.provider.command import handing_down
 from dumont.provider.jail import RUN, Disk, Mode, argv, environment
-from dumont.provider.network import NUMBERS, Network, cloud_key
-from dumont.provider.process import Process, end, launch
+from dumont.provider.network import NUMBERS, Cable, Network, cloud_key
+from dumont.provider.process import Process, end, launch, terminate
 
 NAME = "local"
 GONE = ".gone-"  # no label starts like this: what is being removed is not listed
@@ -50,6 +50,10 @@ OFFERS = (
     Offer(id="local-cpu", provider=NAME, machine=Machine.CPU, name="local small CPU", price_micros_per_hour=20_000),
 )
 """Invented machines at invented prices: this provider bills nothing."""
+
+
+Equip = Callable[[Disk, Boot, Machine, Cable | None], None]
+"""Puts on a new machine's disk what its first process starts from."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +120,7 @@ class LocalProvider:
         capacity: Mapping[Machine, int],
         boot_delay_s: float,
     ) -> None:
+        self.equip: Equip = Disk.boot
         self.home = home.resolve()
         self.mode = mode
         self.capacity = dict(capacity)
@@ -210,10 +215,32 @@ class LocalProvider:
         except OSError as error:
             raise ProviderError(f"The files of the local machine {ref} can't be removed: {error}") from error
 
-    async def kill(self, ref: str) -> None:
-        """End a machine the hard way, for drills: it stays listed as STOPPED. Raises NoSuchInstance."""
+    async def kill(self, ref: str, grace_s: float = 0.0) -> None:
+        """End a machine the hard way, for drills: it stays listed as STOPPED. Raises NoSuchInstance.
+
+        With a grace its processes get SIGTERM first, and so many seconds.
+        """
         await self.machine(ref)
+        if grace_s > 0:
+            await terminate(self._marks(ref), grace_s)
         await end(self._marks(ref))
+
+    def reserve(self, label: str, offer: Offer, boot: Boot) -> str:
+        """Write down that this machine is to be rented, and answer the address that it will have. Raises NoCapacity."""
+        directory = Directory(self._instances / label)
+        self._intend(directory, offer, boot)
+        return self._listed(directory).host
+
+    def phase(self, label: str) -> Phase:
+        """What this machine does, GONE when there is none; STARTING too while it is only reserved."""
+        directory = Directory(self._instances / label)
+        return directory.phase() if directory.path.is_dir() else Phase.GONE
+
+    def restart(self, label: str) -> None:
+        """Let the next `rent` of this label start a machine that stopped again, on its old disk; harmless otherwise."""
+        directory = Directory(self._instances / label)
+        if directory.phase() is Phase.STOPPED:
+            directory.started.unlink(missing_ok=True)
 
     async def dismantle(self) -> None:
         """Release every machine and remove the home's network."""
@@ -266,7 +293,7 @@ class LocalProvider:
             with handing_down(lock):
                 cable = await self._network.plug(intent["cable"]["number"])
         disk.prepare()
-        disk.boot(boot, machine, cable)
+        self.equip(disk, boot, machine, cable)
         command = argv(disk, self.home, directory.label, cable, (*self._command, str(disk.inside(RUN))))
         with (directory.path / "log").open("ab") as log:
             process = await asyncio.create_subprocess_exec(

@@ -68,6 +68,18 @@ def launch(started: Path, delay_s: float, command: Sequence[str]) -> list[str]:
     return ["setsid", "--fork", "sh", "-c", LAUNCH, "sh", str(started), delay, *command]
 
 
+async def terminate(marks: Iterable[str], grace_s: float) -> None:
+    """SIGTERM to every process that carries all the marks; answers when all have ended, or after `grace_s` seconds."""
+    wanted = {mark.encode() for mark in marks}
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + grace_s
+    for pid in sorted(_members(wanted, ())):
+        if not _is_namespace_init(pid):  # it goes with the last of the others, or by force
+            _send(pid, signal.SIGTERM)
+    while _members(wanted, ()) and loop.time() < deadline:
+        await asyncio.sleep(0.01)
+
+
 async def end(marks: Iterable[str]) -> None:
     """SIGKILL every process that carries all the marks, and what descends from them, until none is left.
 
