@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -23,38 +23,11 @@ from dumont.errors import NameTaken, NoSuchWorkspace, NotPossibleHere
 from dumont.model.branch import Branch
 from dumont.model.commit import CommitId
 from dumont.model.event import Event
-from dumont.model.instance import Instance, InstanceState, Machine
-from dumont.model.policy import Policy, Service
-from dumont.model.workspace import State, Wanted, Workspace
+from dumont.model.instance import InstanceState
+from dumont.model.workspace import State, Wanted
+from tests.records import AT, a_price, a_workspace, an_instance
 
 Reopen = Callable[[], Awaitable[Database]]
-AT = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
-
-
-def a_workspace(name: str = "vox") -> Workspace:
-    return Workspace(
-        name=name,
-        created_at=AT,
-        policy=Policy(service=Service(run="python train.py 'ç'"), settle_s=0.25),
-        ssh_port=2201,
-        http_port=8081,
-        host_key="-----KEY-----\nline\n",
-        owner_keys=("ssh-ed25519 AAAA á", "ssh-rsa BBBB"),
-    )
-
-
-def an_instance(instance_id: str = "vox-1", workspace: str = "vox", **others: object) -> Instance:
-    before = Instance(
-        id=instance_id,
-        workspace=workspace,
-        machine=Machine.GPU,
-        provider="local",
-        state=InstanceState.INTENDED,
-        price_micros_per_hour=2**40,
-        created_at=AT,
-        token_hash="hash",
-    )
-    return replace(before, **others)  # type: ignore[arg-type]
 
 
 class DatabaseContract:
@@ -63,6 +36,26 @@ class DatabaseContract:
     @pytest.fixture
     async def database(self, reopen: Reopen) -> Database:
         return await reopen()
+
+    async def test_prices_are_kept_by_moment_and_product(self, database: Database) -> None:
+        """A history of prices that counts a moment twice would tell a wrong hazard."""
+        dear = a_price(lowest_micros_per_hour=500_000)
+        later = a_price(at=AT + timedelta(hours=1))
+        await database.add_prices([later, a_price(), a_price(product="L4")])
+        await database.add_prices([dear])
+        assert await database.prices(AT, "RTX 4090") == [a_price(), later]
+        assert [point.product for point in await database.prices(AT)] == ["L4", "RTX 4090", "RTX 4090"]
+        await database.drop_prices(AT + timedelta(minutes=1))
+        assert await database.prices(AT) == [later]
+
+    async def test_why_an_instance_ended_stays_as_it_was_first_told(self, database: Database) -> None:
+        """Its release is written later, by somebody who does not know that it had been outbid."""
+        await database.add_instance(an_instance(product="RTX 4090", domain="vast/31877", spot=True))
+        await database.save_instance(an_instance(ended="outbid", ended_at=AT))
+        await database.save_instance(an_instance(ended="dead", ended_at=AT + timedelta(seconds=9)))
+        found = await database.instance("vox-1")
+        assert found is not None
+        assert (found.ended, found.ended_at) == ("outbid", AT)
 
     async def test_what_was_added_is_read_back_whole(self, database: Database) -> None:
         """A field lost on the way would be lost at each restart of the server."""

@@ -5,7 +5,7 @@ delays a failover. Whatever is interrupted is found again by the next pass, in t
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
@@ -14,6 +14,7 @@ import structlog
 
 from dumont.clock import Clock
 from dumont.control.history import EVENTS_MAX, PROMOTED, RELEASING, RENT_FAILED, SWITCH_BEGAN, History
+from dumont.control.listing import Listing
 from dumont.control.view import (
     Action,
     Become,
@@ -31,7 +32,7 @@ from dumont.errors import DumontError, IllegalMove, NoCapacity, ProviderError
 from dumont.model.event import Event
 from dumont.model.instance import Instance, InstanceState
 from dumont.model.workspace import Workspace, move
-from dumont.provider.base import Boot, Offer, Provider
+from dumont.provider.base import Boot, Offer, Provider, Why
 from dumont.wire.identity import token_hash
 
 RETRY_S = 1.0
@@ -44,11 +45,16 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class Landing:
-    """How a new machine finds this server: the hub's port, our authority, and the token made for an instance's id."""
+    """How a new machine finds this server: the hub's port, our authority, and the token made for an instance's id.
+
+    `agent_port` and `agent_sha256` are where it fetches the agent's code, and what that must be (`control.handout`).
+    """
 
     server_port: int
     ca_pem: str
     token_for: Callable[[str], str]
+    agent_port: int = 0
+    agent_sha256: str = ""
 
 
 @dataclass
@@ -69,7 +75,7 @@ class Acts:
         self.database = database
         self.providers = providers
         self.clock = clock
-        self.offers: dict[str, tuple[Offer, ...]] = {}
+        self.listing = Listing(database, clock)
         self._landing = landing
         self._rng = rng
         self._histories: dict[str, History] = {}
@@ -165,6 +171,12 @@ class Acts:
             price_micros_per_hour=offer.price_micros_per_hour,
             created_at=self.clock.now(),
             token_hash=token_hash(self._landing.token_for(instance_id)),
+            product=offer.product,
+            region=offer.region,
+            host=offer.host,
+            domain=offer.domain,
+            spot=offer.spot,
+            boot_s_max=offer.boot_s_max,
         )
         await self.database.add_instance(instance)
         await self.note(row.name, "renting", {"instance": instance_id, "offer": offer.name, "provider": offer.provider})
@@ -176,8 +188,12 @@ class Acts:
         if instance is None or instance.state is InstanceState.GONE:
             return False
         if instance.state is not InstanceState.RELEASING:
-            await self.database.save_instance(replace(instance, state=InstanceState.RELEASING))
+            ended = action.why.value or action.reason.value
+            let_go = replace(instance, state=InstanceState.RELEASING, ended=ended, ended_at=self.clock.now())
+            await self.database.save_instance(let_go)
             facts: dict[str, Fact] = {"instance": instance.id, "reason": action.reason.value}
+            if action.why is not Why.UNTOLD:
+                facts["why"] = action.why.value
             await self.note(instance.workspace, RELEASING, facts | {"failure": action.reason.is_failure})
         self.resume(replace(instance, state=InstanceState.RELEASING))
         return True
@@ -185,10 +201,8 @@ class Acts:
     def resume(self, instance: Instance) -> None:
         """Go on with what a record says was begun, unless it is going on already or has to wait a little."""
         if instance.state is InstanceState.INTENDED:
-            fitting = [offer for offer in self.offers.get(instance.provider, ()) if offer.machine is instance.machine]
-            if fitting:
-                cheapest = min(fitting, key=lambda offer: offer.price_micros_per_hour)
-                self._start(instance.id, self._rent_errand(instance, cheapest))
+            if offer := _like(instance, self.listing.offers.get(instance.provider, ())):
+                self._start(instance.id, self._rent_errand(instance, offer))
         elif instance.state is InstanceState.RELEASING:
             self._start(instance.id, self._release_errand(instance))
 
@@ -231,6 +245,8 @@ class Acts:
             server_port=self._landing.server_port,
             ca_pem=self._landing.ca_pem,
             join_token=self._landing.token_for(instance.id),
+            agent_port=self._landing.agent_port,
+            agent_sha256=self._landing.agent_sha256,
         )
         began = self.clock.monotonic()
         present = await self.database.instance(instance.id)
@@ -239,6 +255,7 @@ class Acts:
         try:
             machine = await provider.rent(offer, instance.id, boot)
         except NoCapacity as error:
+            self.listing.drop(offer)
             await self._end(instance.id, RENT_FAILED, {"why": str(error)}, only=InstanceState.INTENDED)
             return
         async with self.lock(instance.workspace):
@@ -275,3 +292,11 @@ class Acts:
             await self.database.save_instance(replace(now, state=InstanceState.GONE, gone_at=self.clock.now()))
             await self.note(now.workspace, kind, {"instance": instance_id, **facts})
         self._errands.pop(instance_id, None)
+
+
+def _like(instance: Instance, offers: Iterable[Offer]) -> Offer | None:
+    """The offer that an intent was written for, as far as one can tell: its id may have changed since."""
+    fitting = [offer for offer in offers if offer.machine is instance.machine and offer.spot is instance.spot]
+    same = [offer for offer in fitting if (offer.product, offer.host) == (instance.product, instance.host)]
+    alike = [offer for offer in fitting if offer.price_micros_per_hour <= instance.price_micros_per_hour]
+    return min(same or alike, key=lambda offer: (offer.price_micros_per_hour, offer.id), default=None)

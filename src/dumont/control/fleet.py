@@ -10,6 +10,7 @@ from dumont.control.judge import ENDED, Case, witness_of
 from dumont.control.ownership import fence, is_primary_dead, is_refusing, may_hold_a_fork
 from dumont.control.view import Action, Fence, Notify, Release, ReleaseReason, Rent, Sighting, Voice
 from dumont.model.instance import InstanceState, Machine, Role
+from dumont.provider.base import Why
 
 _TIMES_MAX = 20
 
@@ -31,7 +32,7 @@ def _let_go_of_lost(case: Case, sighting: Sighting, now: datetime) -> list[Actio
     if not case.is_serving:
         return []
     if case.is_ended(sighting):
-        return [Release(instance.id, ReleaseReason.GONE)]
+        return [Release(instance.id, ReleaseReason.GONE, sighting.why)]
     if instance.branch in case.view.branches:
         return [Release(instance.id, ReleaseReason.BRANCH_SAVED)]
     since_s = (now - case.row.promoted_at).total_seconds() if case.row.promoted_at else 0.0
@@ -51,7 +52,7 @@ def _let_go(case: Case, sighting: Sighting, now: datetime) -> list[Action]:
     if _may_have_led(case, sighting) and reason is not ReleaseReason.EXTRA:
         return fence(case, sighting)
     holds_nothing = case.row.primary_id == "" or (sighting.status is None and not _may_have_led(case, sighting))
-    return [Release(sighting.instance.id, reason)] if holds_nothing or case.is_serving else []
+    return [Release(sighting.instance.id, reason, sighting.why)] if holds_nothing or case.is_serving else []
 
 
 def _is_former_primary(case: Case, sighting: Sighting) -> bool:
@@ -79,7 +80,10 @@ def _why_useless(case: Case, sighting: Sighting, now: datetime) -> ReleaseReason
     quiet_s, age_s = case.quiet_s(sighting), (now - instance.created_at).total_seconds()
     if case.is_dead(sighting) and (case.is_ended(sighting) or quiet_s > timing.silent_replace_s):
         return ReleaseReason.DEAD
-    if min(quiet_s, age_s) > timing.boot_timeout_s:
+    if sighting.status is None and sighting.why is Why.FAILED:
+        return ReleaseReason.BOOT_TIMEOUT  # the provider itself says that it will not come up
+    boot_s_max = max(timing.boot_timeout_s, instance.boot_s_max if sighting.status is None else 0.0)
+    if min(quiet_s, age_s) > boot_s_max:
         return ReleaseReason.BOOT_TIMEOUT if sighting.status is None else ReleaseReason.UNREACHABLE
     if _goes_on_refusing(case, sighting, now):
         return ReleaseReason.REFUSED

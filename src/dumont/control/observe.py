@@ -12,7 +12,7 @@ from dumont.control import detect
 from dumont.control.view import Sighting, Voice, Witness
 from dumont.model.instance import Instance, Role
 from dumont.model.workspace import Workspace
-from dumont.provider.base import Phase
+from dumont.provider.base import Phase, Why
 from dumont.wire.control import Beat, PeerStatus, Status
 from dumont.wire.route import Probe
 
@@ -31,6 +31,7 @@ class Heard:
     status_at: float = 0.0
     phase: Phase = Phase.UNKNOWN
     phase_since: float = 0.0
+    why: Why = Why.UNTOLD
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ class Seen:
         return Sighting(
             instance=instance,
             phase=heard.phase,
+            why=heard.why,
             status=heard.status,
             status_age_s=self.at - heard.status_at if heard.status else 0.0,
             witnesses=tuple(witnesses),
@@ -175,12 +177,13 @@ class Observatory:
         self.tick()
         self._probes.clear()
 
-    def phase(self, instance_id: str, phase: Phase) -> bool:
+    def phase(self, instance_id: str, phase: Phase, why: Why = Why.UNTOLD) -> bool:
         """What the provider says of its machine; UNKNOWN when it could not say (I6)."""
         heard = self.heard_of(instance_id)
-        if heard.phase is phase:
+        if (heard.phase, heard.why) == (phase, why):
             return False
-        self._note(instance_id, replace(heard, phase=phase, phase_since=self.tick()))
+        since = heard.phase_since if heard.phase is phase else self.tick()
+        self._note(instance_id, replace(heard, phase=phase, phase_since=since, why=why))
         return True
 
     def _note(self, instance_id: str, heard: Heard) -> None:

@@ -131,7 +131,7 @@ class Shell:
         return View(
             workspace=row,
             sightings=seen.sightings(row, instances),
-            offers=tuple(offer for offers in self._acts.offers.values() for offer in offers),
+            offers=self._acts.listing.all,
             failovers_last_hour=history.promotions(Reason.FAILOVER, now),
             give_ups_last_hour=history.promotions(Reason.GIVE_UP, now),
             last_switchover_at=history.last_switchover_at,

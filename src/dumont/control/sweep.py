@@ -11,8 +11,8 @@ from dumont.clock import Clock
 from dumont.control.act import Acts
 from dumont.control.observe import Observatory
 from dumont.errors import NoSuchInstance, ProviderError
-from dumont.model.instance import Instance, InstanceState, Machine
-from dumont.provider.base import Machinery, Need, Phase, Provider
+from dumont.model.instance import Instance, InstanceState
+from dumont.provider.base import Machinery, Phase, Provider, Why
 
 SWEEP_S = 5.0
 MISSING_MAX = 2
@@ -22,33 +22,33 @@ log = structlog.get_logger()
 
 
 class Sweeper:
-    """One loop per provider. It also keeps the offers fresh that decisions are made on."""
+    """One loop per provider. It also keeps the listing fresh that decisions are made on."""
 
-    def __init__(self, acts: Acts, observatory: Observatory, clock: Clock, every_s: float = SWEEP_S) -> None:
+    def __init__(self, acts: Acts, observatory: Observatory, clock: Clock, offers_every_s: float = 0.0) -> None:
         self._acts = acts
         self._observatory = observatory
         self._clock = clock
-        self._every_s = every_s
+        self._offers_every_s = offers_every_s
+        self._listed_at: dict[str, float] = {}
         self._missing: dict[str, int] = {}
 
     async def run(self, provider: Provider) -> None:
         """Sweep for ever."""
         while True:
             await self.sweep(provider)
-            await self._clock.sleep(self._every_s)
+            await self._clock.sleep(SWEEP_S)
 
     async def sweep(self, provider: Provider) -> None:
         """Once. Raises nothing that a provider does."""
         before = [row for row in await self._acts.database.instances() if row.provider == provider.name]
         try:
-            offers = [offer for machine in Machine for offer in await provider.offers(Need(machine=machine))]
+            await self._refresh(provider)
             machines = await provider.machines()
         except ProviderError as error:
             log.warning("a provider does not answer", provider=provider.name, why=str(error))
             for row in before:
                 self._saw(row.id, Phase.UNKNOWN)
             return
-        self._acts.offers[provider.name] = tuple(offers)
         # Read after the list: an intent is written before a machine is rented, so no listed machine is newer than it.
         for machine in machines:
             found = await self._acts.database.instance(machine.label)
@@ -56,7 +56,7 @@ class Sweeper:
                 await self._end(provider, machine, found)
             else:
                 self._missing.pop(found.id, None)
-                self._saw(found.id, machine.phase)
+                self._saw(found.id, machine.phase, machine.why)
         listed = {machine.label for machine in machines}
         for row in before:
             if row.state is InstanceState.RENTED and row.id not in listed:
@@ -74,7 +74,14 @@ class Sweeper:
         except ProviderError:
             self._saw(row.id, Phase.UNKNOWN)
         else:
-            self._saw(row.id, machine.phase)
+            self._saw(row.id, machine.phase, machine.why)
+
+    async def _refresh(self, provider: Provider) -> None:
+        """Its offers, no more often than `offers_every_s`: a provider of the network allows few searches a minute."""
+        now = self._clock.monotonic()
+        if now - self._listed_at.get(provider.name, float("-inf")) >= self._offers_every_s:
+            await self._acts.listing.refresh(provider)
+            self._listed_at[provider.name] = now
 
     async def _end(self, provider: Provider, machine: Machinery, row: Instance | None) -> None:
         try:
@@ -87,8 +94,8 @@ class Sweeper:
             facts = {"instance": row.id, "machine": machine.ref}
             await self._acts.note(row.workspace, "orphan_ended", facts)
 
-    def _saw(self, instance_id: str, phase: Phase) -> None:
-        self._observatory.phase(instance_id, phase)
+    def _saw(self, instance_id: str, phase: Phase, why: Why = Why.UNTOLD) -> None:
+        self._observatory.phase(instance_id, phase, why)
 
 
 async def sweep_all(sweeper: Sweeper, providers: list[Provider]) -> None:

@@ -11,7 +11,7 @@ from datetime import datetime
 
 from dumont.model.instance import Instance, Machine
 from dumont.model.workspace import State, Workspace
-from dumont.provider.base import Offer, Phase
+from dumont.provider.base import Offer, Phase, Why
 from dumont.wire.control import Status
 
 
@@ -44,13 +44,14 @@ class Witness:
 
 @dataclass(frozen=True, kw_only=True)
 class Sighting:
-    """One instance (any that is not GONE) and what was last observed of it.
+    """One instance (any that is not GONE) and what was last observed of it. `why` is the provider's word for its end.
 
     `status` is its last one, however old; `status_age_s` the time since it came, in seconds.
     """
 
     instance: Instance
     phase: Phase = Phase.UNKNOWN
+    why: Why = Why.UNTOLD
     status: Status | None = None
     status_age_s: float = 0.0
     witnesses: tuple[Witness, ...] = ()
@@ -207,10 +208,14 @@ class Fence:
 
 @dataclass(frozen=True)
 class Release:
-    """Mark the instance RELEASING, ask the provider to end it (finding it by label if need be), GONE once confirmed."""
+    """Mark the instance RELEASING, ask the provider to end it (finding it by label if need be), GONE once confirmed.
+
+    `why` is what its provider said of its end.
+    """
 
     instance_id: str
     reason: ReleaseReason
+    why: Why = Why.UNTOLD
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,13 @@
 """The port of the database. Every write of ownership is a compare-and-set."""
 
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Protocol
 
 from dumont.model.branch import Branch
 from dumont.model.event import Event
 from dumont.model.instance import Instance
+from dumont.model.offer import PricePoint
 from dumont.model.workspace import Wanted, Workspace
 
 
@@ -67,3 +69,11 @@ class Database(Protocol):
 
     async def close(self) -> None:
         """Give everything back that is held open; nothing may be asked afterwards."""
+
+    async def add_prices(self, points: Iterable[PricePoint]) -> None:
+        """Harmless when repeated; the first of two at one moment counts."""
+
+    async def prices(self, since: datetime, product: str = "") -> list[PricePoint]:
+        """From that moment on, of one product or all, oldest first."""
+
+    async def drop_prices(self, before: datetime) -> None: ...

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
+from datetime import datetime
 
 from dumont.clock import Clock, SystemClock
 from dumont.errors import NameTaken, NoSuchWorkspace
 from dumont.model.branch import Branch
 from dumont.model.event import Event
 from dumont.model.instance import Instance, InstanceState
+from dumont.model.offer import PricePoint
 from dumont.model.workspace import State, Wanted, Workspace
 
 _ORDER = list(InstanceState)
@@ -23,6 +25,7 @@ class MemoryDatabase:
         self._spent: dict[str, str] = {}
         self._events: dict[str, list[Event]] = {}
         self._branches: dict[str, dict[str, Branch]] = {}
+        self._prices: dict[tuple[datetime, str, str, str, bool], PricePoint] = {}
 
     async def close(self) -> None:
         """Nothing to give back."""
@@ -102,6 +105,8 @@ class MemoryDatabase:
             gone_at=before.gone_at or instance.gone_at,
             lost=before.lost or instance.lost,
             branch=instance.branch or before.branch,
+            ended=before.ended or instance.ended,
+            ended_at=before.ended_at or instance.ended_at,
             token_hash="" if instance.token_hash == self._spent.get(instance.id) else instance.token_hash,
         )
 
@@ -135,6 +140,18 @@ class MemoryDatabase:
 
     async def branches(self, workspace: str) -> list[Branch]:
         return sorted(self._branches.get(workspace, {}).values(), key=lambda branch: (branch.created_at, branch.name))
+
+    async def add_prices(self, points: Iterable[PricePoint]) -> None:
+        for point in points:
+            key = (point.at, point.provider, point.product, point.region, point.spot)
+            self._prices.setdefault(key, point)
+
+    async def prices(self, since: datetime, product: str = "") -> list[PricePoint]:
+        found = [point for point in self._prices.values() if point.at >= since and product in ("", point.product)]
+        return sorted(found, key=lambda point: (point.at, point.provider, point.product, point.region, point.spot))
+
+    async def drop_prices(self, before: datetime) -> None:
+        self._prices = {key: point for key, point in self._prices.items() if point.at >= before}
 
     def _as_seen(self, seen: Workspace) -> Workspace | None:
         """The row, if it still has the epoch and the version of the ack set that the caller saw."""

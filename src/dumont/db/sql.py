@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from dumont.errors import NameTaken, NoSuchWorkspace, NotPossibleHere
 from dumont.model.branch import Branch
 from dumont.model.event import Event
 from dumont.model.instance import Instance, InstanceState
+from dumont.model.offer import PricePoint
 from dumont.model.workspace import State, Wanted, Workspace
 
 BUSY_TIMEOUT_S = 15
@@ -124,6 +126,9 @@ class SqlDatabase:
         row["gone_at"] = sa.func.coalesce(_INSTANCE.gone_at, sa.bindparam("ended", instance.gone_at, tables.Utc))
         row["lost"] = sa.or_(_INSTANCE.lost, sa.literal(instance.lost))
         row["branch"] = sa.case((sa.literal(instance.branch) == "", _INSTANCE.branch), else_=instance.branch)
+        told = _INSTANCE.ended != ""
+        row["ended"] = sa.case((told, _INSTANCE.ended), else_=instance.ended)
+        row["ended_at"] = sa.func.coalesce(_INSTANCE.ended_at, sa.bindparam("let_go", instance.ended_at, tables.Utc))
         spent = _INSTANCE.token_spent == instance.token_hash
         row["token_hash"] = sa.case((spent, ""), else_=instance.token_hash)
         await self._write(sa.update(tables.instances).where(_INSTANCE.id == instance.id).values(row))
@@ -163,6 +168,24 @@ class SqlDatabase:
         ordered = query.order_by(tables.branches.c.created_at, tables.branches.c.name)
         return [tables.branch_of(row) for row in await self._read(ordered)]
 
+    async def add_prices(self, points: Iterable[PricePoint]) -> None:
+        for point in points:
+            try:
+                await self._write(sa.insert(tables.prices).values(tables.row_of_price(point)))
+            except IntegrityError:
+                continue  # another server process looked at the same moment
+
+    async def prices(self, since: datetime, product: str = "") -> list[PricePoint]:
+        query = sa.select(tables.prices).where(_PRICE.at >= since)
+        if product:
+            query = query.where(_PRICE.product == product)
+        ordered = query.order_by(_PRICE.at, _PRICE.provider, _PRICE.product, _PRICE.region, _PRICE.spot)
+        return [tables.price_of(row) for row in await self._read(ordered)]
+
+    async def drop_prices(self, before: datetime) -> None:
+        async with self._engine.begin() as connection:
+            await connection.execute(sa.delete(tables.prices).where(_PRICE.at < before))
+
     async def _change(self, name: str, values: dict[str, Any]) -> None:
         if not await self._write(sa.update(tables.workspaces).where(_WORKSPACE.name == name).values(values)):
             raise NoSuchWorkspace(f"there is no workspace named {name}; `dumont ls` lists them")
@@ -179,6 +202,7 @@ class SqlDatabase:
 
 _WORKSPACE = tables.workspaces.c
 _INSTANCE = tables.instances.c
+_PRICE = tables.prices.c
 
 
 def _as_seen(seen: Workspace) -> sa.Update:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,6 +14,7 @@ from dumont.model.branch import Branch
 from dumont.model.commit import CommitId
 from dumont.model.event import Event
 from dumont.model.instance import Instance, InstanceState, Machine
+from dumont.model.offer import PricePoint
 from dumont.model.policy import Policy
 from dumont.model.workspace import State, Wanted, Workspace
 
@@ -76,6 +78,28 @@ instances = sa.Table(
     sa.Column("lost", sa.Boolean, nullable=False),
     sa.Column("branch", sa.Text, nullable=False),
     sa.Column("gone_at", Utc),
+    sa.Column("product", sa.Text, nullable=False, server_default=""),
+    sa.Column("region", sa.Text, nullable=False, server_default=""),
+    sa.Column("host", sa.Text, nullable=False, server_default=""),
+    sa.Column("domain", sa.Text, nullable=False, server_default=""),
+    sa.Column("spot", sa.Boolean, nullable=False, server_default=sa.true()),
+    sa.Column("boot_s_max", sa.Float, nullable=False, server_default="0"),
+    sa.Column("ended", sa.Text, nullable=False, server_default=""),
+    sa.Column("ended_at", Utc),
+)
+
+prices = sa.Table(
+    "price",
+    metadata,
+    sa.Column("provider", sa.Text, primary_key=True),
+    sa.Column("product", sa.Text, primary_key=True),
+    sa.Column("region", sa.Text, primary_key=True),
+    sa.Column("spot", sa.Boolean, primary_key=True),
+    sa.Column("at", Utc, primary_key=True),
+    sa.Column("lowest_micros_per_hour", sa.BigInteger, nullable=False),
+    sa.Column("median_micros_per_hour", sa.BigInteger, nullable=False),
+    sa.Column("offers", sa.Integer, nullable=False),
+    sa.Index("price_by_time", "at"),
 )
 
 events = sa.Table(
@@ -175,6 +199,14 @@ def row_of_instance(instance: Instance) -> dict[str, Any]:
         "lost": instance.lost,
         "branch": instance.branch,
         "gone_at": instance.gone_at,
+        "product": instance.product,
+        "region": instance.region,
+        "host": instance.host,
+        "domain": instance.domain,
+        "spot": instance.spot,
+        "boot_s_max": instance.boot_s_max,
+        "ended": instance.ended,
+        "ended_at": instance.ended_at,
     }
 
 
@@ -193,7 +225,25 @@ def instance_of(row: Mapping[str, Any]) -> Instance:
         lost=row["lost"],
         branch=row["branch"],
         gone_at=row["gone_at"],
+        product=row["product"],
+        region=row["region"],
+        host=row["host"],
+        domain=row["domain"],
+        spot=row["spot"],
+        boot_s_max=row["boot_s_max"],
+        ended=row["ended"],
+        ended_at=row["ended_at"],
     )
+
+
+def row_of_price(point: PricePoint) -> dict[str, Any]:
+    """All columns of a price."""
+    return asdict(point)
+
+
+def price_of(row: Mapping[str, Any]) -> PricePoint:
+    """The price that a row holds."""
+    return PricePoint(**row)
 
 
 def row_of_event(event: Event) -> dict[str, Any]:

@@ -35,6 +35,9 @@ class Instance:
 
     `id` doubles as the idempotency label given to the provider. `price_micros_per_hour` is in millionths of a US
     dollar. `gone_at` is set only when the provider confirmed the end. `lost` is set when we stopped trusting it.
+    `product`, `region`, `host`, `domain` and `spot` are its offer's (`model.offer`). `ended` is why it was let go, or
+    what its provider said of its end (`outbid`, `preempted` …) where that is known; once set it stays. `boot_s_max` is
+    how long it may take until its agent is heard of, in seconds, where that is longer than usual.
     """
 
     id: str
@@ -49,3 +52,11 @@ class Instance:
     lost: bool = False
     branch: str = ""
     gone_at: datetime | None = None
+    product: str = ""
+    region: str = ""
+    host: str = ""
+    domain: str = ""
+    spot: bool = True
+    boot_s_max: float = 0.0
+    ended: str = ""
+    ended_at: datetime | None = None

@@ -34,6 +34,7 @@ class Offer:
     placement decided to pay for that part; 0 lets the driver pay the listed price. `min_bid_micros_per_hour` is the
     lowest bid that wins now. `domain` names what is interrupted together (a zone and a type, or one physical host).
     `host` is the physical machine, where the provider tells it; hosts that failed are avoided by it.
+    `boot_s_max` bounds the seconds from rent to the agent's first word, where a provider needs longer than a minute.
     `id` may change from one search to the next; `host` and `gpu` find an offer again.
     """
 
@@ -65,8 +66,31 @@ class Offer:
     egress_micros_per_gb: int | None = None
     min_bid_micros_per_hour: int | None = None
     bid_micros_per_hour: int = 0
+    boot_s_max: float = 0.0
     ends_at: datetime | None = None
     seen_at: datetime | None = None
+
+    @property
+    def product(self) -> str:
+        """What is compared over time and between providers: the GPU's normal name, or the type of a machine without."""
+        return self.gpu or self.name
+
+
+@dataclass(frozen=True, kw_only=True)
+class PricePoint:
+    """What a provider asked for a product in a region at one moment, for each GPU, or for a machine without any.
+
+    `lowest_…` and `median_…` are over `offers` offers, in millionths of a US dollar an hour.
+    """
+
+    at: datetime
+    provider: str
+    product: str
+    region: str
+    spot: bool
+    lowest_micros_per_hour: int
+    median_micros_per_hour: int
+    offers: int
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,11 @@
 """A policy: what a user wants of a workspace beyond its files."""
 
+import enum
+
 import msgspec
+
+from dumont.model.instance import Machine
+from dumont.model.offer import Need
 
 
 class Service(msgspec.Struct, frozen=True):
@@ -14,6 +19,32 @@ class Service(msgspec.Struct, frozen=True):
     on_standby: str = ""
     on_switch: str = ""
     switch_grace_s: float = 2.0
+
+
+class OnDemand(enum.StrEnum):
+    """When a GPU that is never taken back may be rented. FALLBACK: while no spot GPU is to be had."""
+
+    NEVER = "never"
+    FALLBACK = "fallback"
+    ALWAYS = "always"
+
+
+class Wish(msgspec.Struct, frozen=True):
+    """Which GPU machine is wanted; what is not set lets everything pass.
+
+    `gpus` on one machine, `names` as the market spells them ("RTX 4090"), any of which will do. `vram_gb_min` for each
+    GPU, in GB. `regions` are country codes or a provider's regions. `race` machines are started at once when the GPU
+    is missed, in different failure domains; the first that is ready stays.
+    """
+
+    names: tuple[str, ...] = ()
+    gpus: int = 1
+    vram_gb_min: float = 0.0
+    disk_gb: int = 20
+    regions: tuple[str, ...] = ()
+    reliability_min: float = 0.0
+    on_demand: OnDemand = OnDemand.NEVER
+    race: int = 1
 
 
 class Policy(msgspec.Struct, frozen=True):
@@ -30,3 +61,22 @@ class Policy(msgspec.Struct, frozen=True):
     store_every_s: float = 60.0
     gpu_price_micros_per_hour_max: int = 1_000_000
     cpu_price_micros_per_hour_max: int = 100_000
+    gpu: Wish = Wish()
+
+    def need(self, machine: Machine) -> Need:
+        """What is looked for on the market. The standby's disk is as large as the GPU machine's: it holds the same."""
+        if machine is Machine.CPU:
+            most = self.cpu_price_micros_per_hour_max
+            return Need(machine=machine, gpus=0, disk_gb=self.gpu.disk_gb, price_micros_per_hour_max=most)
+        return Need(
+            machine=machine,
+            gpus=self.gpu.gpus,
+            gpu_names=frozenset(self.gpu.names),
+            vram_mb_min=round(self.gpu.vram_gb_min * 1000),
+            disk_gb=self.gpu.disk_gb,
+            regions=frozenset(self.gpu.regions),
+            reliability_min=self.gpu.reliability_min,
+            price_micros_per_hour_max=self.gpu_price_micros_per_hour_max,
+            spot=self.gpu.on_demand is not OnDemand.ALWAYS,
+            on_demand=self.gpu.on_demand is not OnDemand.NEVER,
+        )
