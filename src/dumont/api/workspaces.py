@@ -8,17 +8,20 @@ from fastapi import APIRouter
 from dumont.api.names import find_workspace
 from dumont.api.site import Here, Site
 from dumont.client.results import Address, AtRisk, ChunkKey, Launch, Meters, Replica, WorkspaceShown
+from dumont.client.results import Wish as WishAsked
 from dumont.control import ask
 from dumont.control.keys import public_half
 from dumont.control.observe import Heard, peer_of
+from dumont.errors import BadInput
 from dumont.model.instance import Instance
-from dumont.model.policy import Service
+from dumont.model.policy import OnDemand, Policy, Service, Wish
 from dumont.model.workspace import Workspace
 from dumont.wire.control import Status
 
 GATEWAY_HOST = "127.0.0.1"
 SSH_USER = "dumont"
 PATHS_MAX = 100
+GPUS_MAX, RACE_MAX, DISK_GB_MAX = 16, 4, 16_000
 
 router = APIRouter()
 
@@ -35,7 +38,11 @@ async def list_workspaces(site: Here) -> list[WorkspaceShown]:
 async def launch(site: Here, wish: Launch) -> WorkspaceShown:
     """Answers once it is written down; the control loop rents its machines."""
     service = Service(run=wish.run, on_standby=wish.on_standby, on_switch=wish.on_switch)
-    row = await ask.launch(site.parts, wish.name, service, wish.return_to_gpu)
+    policy = Policy(service=service, return_to_gpu=wish.return_to_gpu, gpu=_wish(wish.gpu))
+    most = wish.gpu.price_micros_per_hour_max
+    if most is not None:
+        policy = msgspec.structs.replace(policy, gpu_price_micros_per_hour_max=most)
+    row = await ask.launch(site.parts, wish.name, policy)
     return shown(site, row, [])
 
 
@@ -95,6 +102,26 @@ def shown(site: Site, row: Workspace, instances: Sequence[Instance]) -> Workspac
         on_switch=row.policy.service.on_switch,
         return_to_gpu=row.policy.return_to_gpu,
         replicas=replicas,
+    )
+
+
+def _wish(asked: WishAsked) -> Wish:
+    """Raises BadInput for what can't be."""
+    if asked.on_demand not in list(OnDemand):
+        raise BadInput(f"on_demand must be one of {', '.join(OnDemand)}, not {asked.on_demand!r}")
+    if not (1 <= asked.gpus <= GPUS_MAX and 1 <= asked.race <= RACE_MAX and 8 <= asked.disk_gb <= DISK_GB_MAX):
+        raise BadInput(
+            f"a machine has 1 to {GPUS_MAX} GPUs and 8 to {DISK_GB_MAX} GB of disk; 1 to {RACE_MAX} may race"
+        )
+    return Wish(
+        names=tuple(asked.names),
+        gpus=asked.gpus,
+        vram_gb_min=asked.vram_gb_min,
+        disk_gb=asked.disk_gb,
+        regions=tuple(asked.regions),
+        reliability_min=asked.reliability_min,
+        on_demand=OnDemand(asked.on_demand),
+        race=asked.race,
     )
 
 

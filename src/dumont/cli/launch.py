@@ -8,7 +8,7 @@ import typer
 from dumont.cli.call import Json, Name, call
 from dumont.cli.output import console, print_json, state
 from dumont.client import Dumont
-from dumont.client.results import Launch, WorkspaceShown
+from dumont.client.results import Launch, Wish, WorkspaceShown
 from dumont.i18n import _
 
 LOOK_EVERY_S = 0.2
@@ -20,11 +20,31 @@ def launch(
     on_standby: Annotated[str, typer.Option(help=_("What runs instead while a CPU machine is primary."))] = "",
     on_switch: Annotated[str, typer.Option(help=_("What is run before a planned move."))] = "",
     no_return: Annotated[bool, typer.Option("--no-return", help=_("Do not move back to a GPU by itself."))] = False,
+    gpu: Annotated[list[str] | None, typer.Option("--gpu", help=_("A GPU that will do; may be repeated."))] = None,
+    gpus: Annotated[int, typer.Option(help=_("How many GPUs on one machine."))] = 1,
+    vram: Annotated[float, typer.Option(help=_("The least memory of each GPU, in GB."))] = 0.0,
+    disk: Annotated[int, typer.Option(help=_("Disk of both machines, in GB."))] = 20,
+    region: Annotated[list[str] | None, typer.Option(help=_("Country code or region; may be repeated."))] = None,
+    max_price: Annotated[float | None, typer.Option(help=_("The most for the GPU machine, US$ an hour."))] = None,
+    on_demand: Annotated[str, typer.Option(help=_("GPUs on demand: never, fallback or always."))] = "never",
+    race: Annotated[int, typer.Option(help=_("Start so many GPU machines at once; the first ready one stays."))] = 1,
     wait_s: Annotated[float, typer.Option("--wait", help=_("Wait so many seconds until it serves."))] = 60.0,
     as_json: Json = False,
 ) -> None:
     """Create a workspace and wait until it serves."""
-    wish = Launch(name=name, run=run, on_standby=on_standby, on_switch=on_switch, return_to_gpu=not no_return)
+    wanted = Wish(
+        names=gpu or [],
+        gpus=gpus,
+        vram_gb_min=vram,
+        disk_gb=disk,
+        regions=region or [],
+        on_demand=on_demand,
+        race=race,
+        price_micros_per_hour_max=None if max_price is None else round(max_price * 1_000_000),
+    )
+    wish = Launch(
+        name=name, run=run, on_standby=on_standby, on_switch=on_switch, return_to_gpu=not no_return, gpu=wanted
+    )
     shown = call(lambda dumont: _launch(dumont, wish, wait_s), as_json=as_json)
     if as_json:
         print_json(shown)

@@ -130,6 +130,25 @@ class WorkspaceShown:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Wish:
+    """Which GPU machine to rent; what is not set lets everything pass.
+
+    `names` as the market spells them ("RTX 4090"), any of which will do; `vram_gb_min` for each GPU, in GB. `on_demand`
+    is `never`, `fallback` or `always`. Prices in millionths of a US dollar an hour; None keeps the default.
+    """
+
+    names: list[str] = field(default_factory=list)
+    gpus: int = 1
+    vram_gb_min: float = 0.0
+    disk_gb: int = 20
+    regions: list[str] = field(default_factory=list)
+    reliability_min: float = 0.0
+    on_demand: str = "never"
+    race: int = 1
+    price_micros_per_hour_max: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Launch:
     """What to launch. Empty commands run nothing."""
 
@@ -138,6 +157,7 @@ class Launch:
     on_standby: str = ""
     on_switch: str = ""
     return_to_gpu: bool = True
+    gpu: Wish = field(default_factory=Wish)
 
 
 @dataclass(frozen=True, kw_only=True)

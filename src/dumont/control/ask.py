@@ -16,7 +16,7 @@ from dumont.control.vault import Vault
 from dumont.db.base import Database
 from dumont.errors import BadInput, NotPossibleHere
 from dumont.model.instance import InstanceState
-from dumont.model.policy import Policy, Service
+from dumont.model.policy import Policy
 from dumont.model.workspace import State, Wanted, Workspace
 
 NAME = re.compile(r"[a-z](?:[a-z0-9-]{0,30}[a-z0-9])?")
@@ -46,12 +46,13 @@ class Parts:
         return self.acts.clock
 
 
-async def launch(parts: Parts, name: str, service: Service, return_to_gpu: bool) -> Workspace:
+async def launch(parts: Parts, name: str, policy: Policy) -> Workspace:
     """Write a new workspace down; the control loop rents its machines. Raises NameTaken, BadInput."""
     if not NAME.fullmatch(name):
         raise BadInput(
             f"{name!r} can't be a name: use a small letter, then small letters, digits and hyphens, 32 at most"
         )
+    service = policy.service
     for command in (service.run, service.on_standby, service.on_switch):
         if len(command) > COMMAND_CHARACTERS_MAX or "\0" in command:
             raise BadInput(f"a command may have {COMMAND_CHARACTERS_MAX} characters; put it into a script")
@@ -61,7 +62,7 @@ async def launch(parts: Parts, name: str, service: Service, return_to_gpu: bool)
     workspace = Workspace(
         name=name,
         created_at=parts.clock.now(),
-        policy=Policy(service=service, return_to_gpu=return_to_gpu),
+        policy=policy,
         ssh_port=ssh_port,
         http_port=http_port,
         host_key=new_private_key(),
