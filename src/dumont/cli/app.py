@@ -11,9 +11,11 @@ from dumont.cli import (
     doctor,
     down,
     drill,
+    emulate,
     events,
     launch,
     ls,
+    provider,
     rm,
     show,
     snapshot,
@@ -76,4 +78,10 @@ app.command(
     help=_("Save and restore directories; no server is needed."),
     context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []},
 )(snapshot.snapshot)
+app.add_typer(provider.app, name="provider", help=_("Rent from Vast.ai and Google Cloud: add, check and try accounts."))
+app.command(
+    "emulate",
+    help=_("Run an emulator of Vast.ai or Google Compute Engine."),
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []},
+)(emulate.emulate)
 app.command("version", help=_("Print the version."))(version_verb.version)

@@ -17,13 +17,16 @@ from dumont.client.results import (
     BranchFile,
     BranchShown,
     Check,
+    Checked,
     ChunkKey,
     Happened,
     Health,
     Launch,
     OwnerKeys,
+    ProviderShown,
     Receipt,
     SyncAnswer,
+    Tried,
     WorkspaceShown,
 )
 from dumont.errors import ServerAway
@@ -33,6 +36,8 @@ Answer = TypeVar("Answer")
 
 PATIENCE_S = 15.0
 DRILL_S_MAX = 120.0
+CHECK_S_MAX = 120.0
+PROBE_S_MAX = 1800.0
 FOLLOW_EVERY_S = 0.5
 LOOK_EVERY_S = 0.02
 
@@ -69,6 +74,18 @@ class Dumont:
     async def doctor(self) -> list[Check]:
         """What the server finds of the machine it runs on."""
         return await self._get("/v1/doctor", list[Check])
+
+    async def providers(self) -> list[ProviderShown]:
+        """Who machines are rented from."""
+        return await self._get("/v1/providers", list[ProviderShown])
+
+    async def check_provider(self, name: str) -> list[Checked]:
+        """Whether a provider's account is in order. Rents nothing."""
+        return await self._post(f"/v1/providers/{quote(name, safe='')}/check", {}, list[Checked], CHECK_S_MAX)
+
+    async def probe_provider(self, name: str) -> list[Tried]:
+        """A trial at a provider; it costs a few cents, takes some minutes, and cleans up after itself."""
+        return await self._post(f"/v1/providers/{quote(name, safe='')}/probe", {}, list[Tried], PROBE_S_MAX)
 
     async def workspaces(self) -> list[WorkspaceShown]:
         """All workspaces, by name."""

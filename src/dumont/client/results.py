@@ -130,6 +130,37 @@ class WorkspaceShown:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ProviderShown:
+    """A provider of this installation. `spend_micros_per_hour` is what our machines there cost by our records."""
+
+    name: str
+    server_host: str
+    offers: int
+    instances: int
+    spend_micros_per_hour: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """One thing that renting needs. `ok` is None when it can't be told without renting."""
+
+    name: str
+    ok: bool | None
+    detail: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tried:
+    """One step of a trial. `outcome` is confirmed, refuted, failed or skipped."""
+
+    name: str
+    assumption: str
+    outcome: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Wish:
     """Which GPU machine to rent; what is not set lets everything pass.
 
