@@ -5,24 +5,32 @@ for a database to be imported, nor `dumont snapshot` for anything.
 """
 
 import contextlib
+import functools
 import gc
 import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import asyncio
 
+    import httpx
     from fastapi import FastAPI
 
     from dumont.api.site import Site
+    from dumont.client.clouds import Clouds
     from dumont.client.home import Home
     from dumont.client.results import Check
+    from dumont.clock import Clock
     from dumont.control.act import Acts, Landing
     from dumont.control.ask import Parts
+    from dumont.control.handout import Handout
     from dumont.control.hub import Hub
+    from dumont.model.offer import Offer
+    from dumont.provider.base import Boot, Provider
     from dumont.provider.local import LocalProvider
     from dumont.store.address import Address
     from dumont.store.base import Store
@@ -30,6 +38,8 @@ if TYPE_CHECKING:
 
 LOOPBACK = "127.0.0.1"
 SERVER_PORTS = range(28_000, 30_000)
+CLOUD_OFFERS_EVERY_S = 30.0
+"""Vast.ai allows ten searches a minute."""
 
 
 def main() -> None:
@@ -49,6 +59,10 @@ def main() -> None:
             sys.exit(_snapshot(words[1:]))
         except KeyboardInterrupt:
             sys.exit(130)  # so early that nothing had begun
+    if words[:1] == ["emulate"]:
+        from dumont.emulate.run import main as emulate
+
+        sys.exit(emulate(words[1:]))
     from dumont.cli.app import app
 
     app()
@@ -113,7 +127,7 @@ async def serve(path: Path, open_provider: "Callable[[Path], Awaitable[LocalProv
         authority = _authority(home, ports["hub"])  # the gateway waits for it; the imports below take longer
         from dumont.api.app import create_app
 
-        async with _site(home, _landing(home, ports["hub"], authority), authority, open_provider) as site:
+        async with _site(home, _landing(home, ports, authority), authority, open_provider) as site:
             await _answer(create_app(site, _token(home)), home, ports, [signalled, site.stop])
         if site.stop.is_set():
             await asyncio.to_thread(gateway_of(home).end)
@@ -149,8 +163,8 @@ async def _site(
     vault = Vault(DirectoryStore(home.store), _store_key(home), os.urandom)
     home.database.touch(mode=0o600)
     database = await open_database(f"sqlite:///{home.database}")
-    provider = await open_provider(home.path)
-    acts = Acts(database, {provider.name: provider}, landing, clock, random.SystemRandom())
+    rented = await _open_providers(home, clock, open_provider)
+    acts = Acts(database, {one.name: one for one in rented.providers}, landing, clock, random.SystemRandom())
     observatory = Observatory(clock)
     hub = Hub(database, observatory, authority, vault, clock)
     shell = Shell(acts, hub, observatory, clock)
@@ -159,30 +173,122 @@ async def _site(
 
     async def release() -> int:
         await _stop(loops, acts)
-        return await _release(parts, provider)
+        return await _release(parts, rented)
 
     async def examine() -> "list[Check]":
         return await _examine(home)
 
     site = Site(parts, home.path, landing.server_port, examine, release)
-    listener = await _listen(home, hub, provider, landing.server_port)
-    loops += _loops(parts, provider)
+    listeners = await _listen(home, hub, rented, landing)
+    loops += _loops(parts, rented)
     try:
         yield site
     finally:
         await _stop(loops, acts)
-        listener.close()
+        for listener in listeners:
+            listener.close()
         hub.close()
         await database.close()
 
 
-def _loops(parts: "Parts", provider: "LocalProvider") -> "list[asyncio.Task[None]]":
+@dataclass(frozen=True)
+class Rented:
+    """Whom this server rents from, and the addresses that it listens at for their machines. `local` is one of them."""
+
+    providers: "list[Provider]"
+    hosts: list[str]
+    local: "LocalProvider | None" = None
+    http: "httpx.AsyncClient | None" = None
+
+
+async def _open_providers(
+    home: "Home", clock: "Clock", open_provider: "Callable[[Path], Awaitable[LocalProvider]]"
+) -> Rented:
+    """Those of `providers.toml`; without any, this machine itself."""
+    from dumont.client.clouds import read_clouds
+
+    clouds = read_clouds(home.path)
+    if clouds.server is None or not (clouds.vast or clouds.gce):
+        local = await open_provider(home.path)
+        return Rented([local], sorted({LOOPBACK, local.server_host}), local)
+    everywhere = [host for host in clouds.server.listen if host in ("0.0.0.0", "::")]  # they cover loopback
+    hosts = everywhere or sorted({LOOPBACK, *clouds.server.listen})
+    http = _http()
+    providers = [
+        *([_open_vast(home, clouds, http, clock)] if clouds.vast else []),
+        *([_open_gce(home, clouds, clock)] if clouds.gce else []),
+    ]
+    return Rented(providers, hosts, http=http)
+
+
+def _http() -> "httpx.AsyncClient":
+    import httpx
+
+    return httpx.AsyncClient(timeout=60.0)
+
+
+def _open_vast(home: "Home", clouds: "Clouds", http: "httpx.AsyncClient", clock: "Clock") -> "Provider":
+    import random
+
+    from dumont.client.clouds import read_secret
+    from dumont.provider.vast.driver import Settings, VastProvider
+
+    assert clouds.server is not None and clouds.vast is not None
+    settings = Settings(
+        key=read_secret(home.path, clouds.vast.key_file),
+        installation=_installation(home),
+        server_host=clouds.server.host,
+        script_for=_script,
+        url=clouds.vast.url,
+        image=clouds.vast.image,
+    )
+    return VastProvider(settings, http, clock, random.SystemRandom())
+
+
+def _open_gce(home: "Home", clouds: "Clouds", clock: "Clock") -> "Provider":
+    import random
+
+    from dumont.provider.gce.account import Account
+    from dumont.provider.gce.driver import GceProvider, credentials_of
+
+    assert clouds.server is not None and clouds.gce is not None
+    wanted = clouds.gce
+    account = Account(
+        project=wanted.project,
+        zones=wanted.zones,
+        installation=_installation(home),
+        server_host=clouds.server.host,
+        credentials=credentials_of(wanted.credentials_file, wanted.endpoint),
+        **({"api_endpoint": wanted.endpoint} if wanted.endpoint else {}),
+    )
+    return GceProvider(account, _script, clock, random.SystemRandom())
+
+
+def _script(boot: "Boot", offer: "Offer") -> str:
+    from dumont.provider.bootstrap import script
+
+    return script(boot, offer.machine)
+
+
+def _installation(home: "Home") -> str:
+    """The name that marks our machines among others of an account; made once."""
+    import secrets
+
+    file = home.authority / "installation"
+    if not file.exists():
+        _write(file, "d" + secrets.token_hex(4) + "\n")
+    return file.read_text().strip()
+
+
+def _loops(parts: "Parts", rented: Rented) -> "list[asyncio.Task[None]]":
     import asyncio
 
     from dumont.control.sweep import Sweeper
 
-    sweeper = Sweeper(parts.acts, parts.observatory, parts.clock)
-    return [asyncio.create_task(parts.shell.run()), asyncio.create_task(sweeper.run(provider))]
+    every_s = 0.0 if rented.local else CLOUD_OFFERS_EVERY_S
+    sweeper = Sweeper(parts.acts, parts.observatory, parts.clock, every_s)
+    sweeps = [asyncio.create_task(sweeper.run(provider)) for provider in rented.providers]
+    return [asyncio.create_task(parts.shell.run()), *sweeps]
 
 
 async def _stop(loops: "list[asyncio.Task[None]]", acts: "Acts") -> None:
@@ -194,21 +300,35 @@ async def _stop(loops: "list[asyncio.Task[None]]", acts: "Acts") -> None:
     await acts.close()
 
 
-async def _release(parts: "Parts", provider: "LocalProvider") -> int:
+async def _release(parts: "Parts", rented: Rented) -> int:
     from dumont.control.ask import release_everything
 
     released = await release_everything(parts)
-    await provider.dismantle()
+    if rented.local:
+        await rented.local.dismantle()
     return released
 
 
-async def _listen(home: "Home", hub: "Hub", provider: "LocalProvider", port: int) -> "asyncio.Server":
+async def _listen(home: "Home", hub: "Hub", rented: Rented, landing: "Landing") -> "list[asyncio.Server]":
+    """The hub's door; and for machines that bring nothing along, the one where they fetch the agent."""
+    from dumont.control.handout import hand_out
     from dumont.control.listen import listen
     from dumont.wire.identity import SERVER, ClientCertificate, server_context
 
     own = home.authority / "server"
     tls = server_context(own / f"{SERVER}.crt", own / f"{SERVER}.key", own / "ca.crt", ClientCertificate.OPTIONAL)
-    return await listen(hub, sorted({LOOPBACK, provider.server_host}), port, tls)
+    doors = [await listen(hub, rented.hosts, landing.server_port, tls)]
+    if rented.local is None:
+        doors.append(await hand_out(_handout(), rented.hosts, landing.agent_port, tls))
+    return doors
+
+
+@functools.cache
+def _handout() -> "Handout":
+    from dumont.agent.ready import PACKAGES
+    from dumont.control.handout import Handout
+
+    return Handout.pack(PACKAGES)
 
 
 async def _answer(app: "FastAPI", home: "Home", ports: dict[str, int], ends: "list[asyncio.Event]") -> None:
@@ -266,11 +386,12 @@ def _authority(home: "Home", hub_port: int) -> "Authority":
     return authority
 
 
-def _landing(home: "Home", hub_port: int, authority: "Authority") -> "Landing":
+def _landing(home: "Home", ports: dict[str, int], authority: "Authority") -> "Landing":
     """Tokens follow from a secret and the instance's id, so that a repeated rent brings the same one."""
     import hmac
     import secrets
 
+    from dumont.client.clouds import read_clouds
     from dumont.control.act import Landing
 
     secret_file = home.authority / "token.secret"
@@ -281,7 +402,9 @@ def _landing(home: "Home", hub_port: int, authority: "Authority") -> "Landing":
     def token_for(instance_id: str) -> str:
         return hmac.new(secret, instance_id.encode(), "sha256").hexdigest()
 
-    return Landing(server_port=hub_port, ca_pem=authority.certificate_pem, token_for=token_for)
+    clouds = read_clouds(home.path)
+    packed = _handout().sha256 if clouds.vast or clouds.gce else ""
+    return Landing(ports["hub"], authority.certificate_pem, token_for, ports["agent"], packed)
 
 
 def _store_key(home: "Home") -> bytes:
@@ -302,18 +425,21 @@ def _store_key(home: "Home") -> bytes:
 
 
 def _ports(home: "Home") -> dict[str, int]:
-    """The ports of API and hub, the same at each start: instances keep on dialling."""
+    """The ports of API, hub and handout, the same at each start: instances keep on dialling."""
     import json
     import random
 
     from dumont.control.ask import is_free, pick_port
 
-    if not home.ports.exists():
-        rng = random.SystemRandom()
-        api = pick_port(SERVER_PORTS, rng, is_free)
-        hub = pick_port(SERVER_PORTS, rng, lambda port: port != api and is_free(port))
-        _write(home.ports, json.dumps({"api": api, "hub": hub}) + "\n")
-    ports: dict[str, int] = json.loads(home.ports.read_text())
+    ports: dict[str, int] = json.loads(home.ports.read_text()) if home.ports.exists() else {}
+    missing = [name for name in ("api", "hub", "agent") if name not in ports]
+    for name in missing:
+        taken = set(ports.values())
+        ports[name] = pick_port(
+            SERVER_PORTS, random.SystemRandom(), lambda port, taken=taken: port not in taken and is_free(port)
+        )
+    if missing:
+        _write(home.ports, json.dumps(ports) + "\n")
     return ports
 
 

@@ -20,9 +20,10 @@ def demo(
     home: Annotated[
         Path | None, typer.Option(help=_("Play in this home; default: one of its own, removed at the end."))
     ] = None,
+    cloud: Annotated[str, typer.Option(help=_("local, or emulated: Vast.ai and Google as emulators."))] = "local",
     as_json: Json = False,
 ) -> None:
     """Ends with 0 only when every promise held."""
     chosen = seed if seed is not None else secrets.randbelow(2**31)
-    options = Options(rounds=rounds, kind=kind, seed=chosen, fast=fast, home=home)
+    options = Options(rounds=rounds, kind=kind, seed=chosen, fast=fast, home=home, cloud=cloud)
     raise typer.Exit(play(options, as_object=as_json))

@@ -111,7 +111,15 @@ def log_of(home: Path, instance_id: str) -> Path:
 
 
 def _directory(home: Path, instance_id: str) -> Path:
-    return home.resolve() / "instances" / instance_id
+    """A local machine is called like the instance; one of an emulated cloud is known by the boot record on its disk."""
+    instances = home.resolve() / "instances"
+    for boot in instances.glob("*/root/run/dumont/boot.json") if not (instances / instance_id).exists() else ():
+        try:
+            if json.loads(boot.read_text())["instance_id"] == instance_id:
+                return boot.parents[3]
+        except (OSError, ValueError, KeyError):
+            continue  # being written, or of a machine that ends
+    return instances / instance_id
 
 
 def _machine(home: Path, instance_id: str) -> dict[str, Any]:

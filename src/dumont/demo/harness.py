@@ -18,6 +18,7 @@ from dumont.demo import faults
 from dumont.demo.acklog import AckReader, rates
 from dumont.demo.base import base_tree
 from dumont.demo.cloud import Cloud, is_healthy
+from dumont.demo.emulated import emulated
 from dumont.demo.report import CUT_OFF, KILLED, KINDS, Report, Round, print_round
 from dumont.demo.rounds import BASE, Stage, calm, play
 from dumont.demo.witness import Errand, Outside, write_errand
@@ -28,6 +29,7 @@ NAME = "demo"
 BEACON = Path(__file__).with_name("beacon.py")
 WORKLOAD = Path(__file__).with_name("workload.py")  # importing it would need NumPy, which only a workspace needs
 BOTH = "both"
+LOCAL, EMULATED = "local", "emulated"
 LAUNCH_TIMEOUT_S = 60.0
 IN_STEP_TIMEOUT_S = 120.0
 WITNESS_END_S = 5.0
@@ -35,13 +37,17 @@ WITNESS_END_S = 5.0
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What the user asked for. `home` None: a home of the demo's own, removed at the end."""
+    """What the user asked for. `home` None: a home of the demo's own, removed at the end.
+
+    `cloud` LOCAL: this machine is rented out by Dumont itself. EMULATED: by Vast.ai and Google, emulated here.
+    """
 
     rounds: int = 4
     kind: str = BOTH
     seed: int = 0
     fast: bool = False
     home: Path | None = None
+    cloud: str = LOCAL
 
 
 async def rehearse(options: Options, console: Console) -> Report:
@@ -51,6 +57,8 @@ async def rehearse(options: Options, console: Console) -> Report:
     """
     if options.kind not in (*KINDS, BOTH):
         raise BadInput(_("{kind} is no kind of round: killed, cut_off or both").format(kind=options.kind))
+    if options.cloud not in (LOCAL, EMULATED):
+        raise BadInput(_("{cloud} is no kind of cloud: local or emulated").format(cloud=options.cloud))
     if options.rounds < 1:
         raise BadInput(_("A demo needs at least one round."))
     async with contextlib.AsyncExitStack() as exits:
@@ -68,8 +76,12 @@ async def _cloud(options: Options, console: Console) -> AsyncIterator[Cloud]:
     """A running cloud. One that was there before is left running, without our workspace."""
     home = options.home or Path(tempfile.mkdtemp(prefix="dumont-demo-"))
     cloud = await Cloud.at(home.resolve(), NAME)
+    emulators = contextlib.AsyncExitStack()
     try:
         home.mkdir(parents=True, exist_ok=True)
+        if options.cloud == EMULATED:
+            await emulators.enter_async_context(emulated(home.resolve()))
+            console.print(_("Vast.ai and Google Compute Engine are emulated here; machines are rented from them."))
         await cloud.up()
         console.print(
             _("Server and gateway are up; their home is {home}.").format(home=home), highlight=False, soft_wrap=True
@@ -80,6 +92,7 @@ async def _cloud(options: Options, console: Console) -> AsyncIterator[Cloud]:
         try:
             await cloud.close()
         finally:
+            await emulators.aclose()
             await _end_leftovers(cloud.home)
             if options.home is None:
                 shutil.rmtree(home, ignore_errors=True)

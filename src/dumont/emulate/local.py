@@ -80,8 +80,11 @@ class LocalGround:
         return self._ports[name][inside]
 
     async def close(self) -> None:
-        """End every instance and remove the home's network."""
-        await self._provider.dismantle()
+        """End every instance that was started here, and remove the home's network with the last one of all."""
+        for name in list(self._scripts):
+            await self.end(name)
+        if not await self._provider.machines():
+            await self._provider.dismantle()
 
     def _equip(self, disk: Disk, boot: Boot, machine: Machine, cable: Cable | None) -> None:
         listening = ",".join(str(self.outside(boot.instance_id, port)) for port in PORTS)
