@@ -16,11 +16,12 @@ from dumont.provider.base import Boot, Machinery, Need, Offer, Phase
 from dumont.provider.jail import Mode
 from dumont.provider.local import LocalProvider
 from dumont.provider.memory import Faults, MemoryProvider, Rented
+from tests.emulators.vast_stand import RentedVast, bad_weather, vast_stand
 from tests.integration.landlord import landlord
 
 ALIVE = (Phase.STARTING, Phase.RUNNING)
 PATIENCE_S = 30.0
-Driver = LocalProvider | MemoryProvider
+Driver = LocalProvider | MemoryProvider | RentedVast
 
 
 class StoppedClock:
@@ -203,6 +204,28 @@ class TestMemory(ProviderContract):
     @pytest.fixture
     def provider(self) -> MemoryProvider:
         return MemoryProvider(StoppedClock(), Random(1), capacity={Machine.GPU: 2}, faults=Faults(slow_s=1))
+
+
+class TestVast(ProviderContract):
+    """The real driver before the emulated service, which keeps its published call rates; the clock is virtual."""
+
+    @pytest.fixture
+    async def provider(self) -> AsyncIterator[RentedVast]:
+        async with vast_stand() as stand:
+            stand.world.habits.change({"limits": True, "boot_s": 40.0, "doubled_share": 0.3, "sloppy_share": 0.3})
+            yield stand.provider
+
+
+class TestVastAtItsWorst(ProviderContract):
+    """The same promises while the service is late, drops answers, refuses for its rate and comes up stopped."""
+
+    @pytest.fixture
+    async def provider(self) -> AsyncIterator[RentedVast]:
+        async with vast_stand() as stand:
+            stand.world.habits.change({"listing_lag_s": 3.0, "gone_lag_s": 9.0, "boot_s": 40.0, "shows_404": True})
+            for fault in bad_weather():
+                stand.world.book.add(fault)
+            yield stand.provider
 
 
 class TestLocalPlain(ProviderContract):

@@ -1,0 +1,5 @@
+"""The driver for Vast.ai, a market of strangers' GPUs: who rents there bids, and may be outbid."""
+
+from dumont.provider.vast.driver import IMAGE, URL, Settings, VastProvider
+
+__all__ = ["IMAGE", "URL", "Settings", "VastProvider"]
