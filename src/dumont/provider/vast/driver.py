@@ -8,7 +8,7 @@ down: Vast.ai takes no idempotency key, so a create whose answer was lost is loo
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from weakref import WeakValueDictionary
 
@@ -71,6 +71,7 @@ class VastProvider:
         self.server_host = settings.server_host
         self.client = Client(settings.key, settings.url, http, limiters or Limiters(clock), Chance(clock, rng))
         self.keys = Keys(self.client)
+        self._made_of = (http, clock, rng)
         self.roster = Roster(self.client)
         self._clock = clock
         self._record = Record()
@@ -206,6 +207,11 @@ class VastProvider:
         """What the account may still spend, in micro-units. Raises ProviderError."""
         answer = await self.client.call(Call(endpoint="user", method="GET", path="/api/v0/users/current"))
         return credit_of(answer)
+
+    def with_key(self, key: str) -> "VastProvider":
+        """The same driver with another key, and limiters of its own as rates are kept for each key."""
+        http, clock, rng = self._made_of
+        return VastProvider(replace(self.settings, key=key), http, clock, rng)
 
     async def _create(self, order: Order) -> Content:
         self._searched.clear()
