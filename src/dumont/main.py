@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from dumont.wire.identity import Authority
 
 LOOPBACK = "127.0.0.1"
-SERVER_PORTS = range(28_000, 30_000)
 CLOUD_OFFERS_EVERY_S = 30.0
 """Vast.ai allows ten searches a minute."""
 
@@ -109,6 +108,7 @@ async def serve(path: Path, open_provider: "Callable[[Path], Awaitable[LocalProv
     from dumont.cli.process import gateway_of
     from dumont.client.home import Home
     from dumont.errors import NotPossibleHere
+    from dumont.server import founding
 
     home = Home(path.absolute())
     home.path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -122,13 +122,15 @@ async def serve(path: Path, open_provider: "Callable[[Path], Awaitable[LocalProv
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise NotPossibleHere(f"another server runs in {home.path}; `dumont down` stops it") from error
-        _write(home.run / "server.pid", str(os.getpid()))
-        ports = _ports(home)
-        authority = _authority(home, ports["hub"])  # the gateway waits for it; the imports below take longer
+        founding.write(home.run / "server.pid", str(os.getpid()))
+        ports = founding.ports(home)
+        authority = founding.authority(home, ports["hub"])  # the gateway waits for it; the imports below take longer
         from dumont.api.app import create_app
 
-        async with _site(home, _landing(home, ports, authority), authority, open_provider) as site:
-            await _answer(create_app(site, _token(home)), home, ports, [signalled, site.stop])
+        async with _site(
+            home, founding.landing(home, ports, authority, _packed(home)), authority, open_provider
+        ) as site:
+            await _answer(create_app(site, founding.token(home)), home, ports, [signalled, site.stop])
         if site.stop.is_set():
             await asyncio.to_thread(gateway_of(home).end)
         home.server.unlink(missing_ok=True)  # last: it is what whoever stopped us waits for
@@ -154,13 +156,14 @@ async def _site(
     from dumont.control.shell import Shell
     from dumont.control.vault import Vault
     from dumont.db.sql import open_database
+    from dumont.server import founding
     from dumont.store.directory import DirectoryStore
 
     clock = SystemClock()
     keyring = Keyring(home.keys)
     keyring.prepare()
     home.store.mkdir(mode=0o700, exist_ok=True)
-    vault = Vault(DirectoryStore(home.store), _store_key(home), os.urandom)
+    vault = Vault(DirectoryStore(home.store), founding.store_key(home), os.urandom)
     home.database.touch(mode=0o600)
     database = await open_database(f"sqlite:///{home.database}")
     rented = await _open_providers(home, clock, open_provider)
@@ -232,11 +235,12 @@ def _open_vast(home: "Home", clouds: "Clouds", http: "httpx.AsyncClient", clock:
 
     from dumont.client.clouds import read_secret
     from dumont.provider.vast.driver import Settings, VastProvider
+    from dumont.server import founding
 
     assert clouds.server is not None and clouds.vast is not None
     settings = Settings(
         key=read_secret(home.path, clouds.vast.key_file),
-        installation=_installation(home),
+        installation=founding.installation(home),
         server_host=clouds.server.host,
         script_for=_script,
         url=clouds.vast.url,
@@ -248,18 +252,20 @@ def _open_vast(home: "Home", clouds: "Clouds", http: "httpx.AsyncClient", clock:
 def _open_gce(home: "Home", clouds: "Clouds", clock: "Clock") -> "Provider":
     import random
 
-    from dumont.provider.gce.account import Account
-    from dumont.provider.gce.driver import GceProvider, credentials_of
+    from dumont.provider.gce.account import ENDPOINT, Account
+    from dumont.provider.gce.credentials import credentials_of
+    from dumont.provider.gce.gce import GceProvider
+    from dumont.server import founding
 
     assert clouds.server is not None and clouds.gce is not None
     wanted = clouds.gce
     account = Account(
         project=wanted.project,
         zones=wanted.zones,
-        installation=_installation(home),
+        installation=founding.installation(home),
         server_host=clouds.server.host,
         credentials=credentials_of(wanted.credentials_file, wanted.endpoint),
-        **({"api_endpoint": wanted.endpoint} if wanted.endpoint else {}),
+        api_endpoint=wanted.endpoint or ENDPOINT,
     )
     return GceProvider(account, _script, clock, random.SystemRandom())
 
@@ -268,16 +274,6 @@ def _script(boot: "Boot", offer: "Offer") -> str:
     from dumont.provider.bootstrap import script
 
     return script(boot, offer.machine)
-
-
-def _installation(home: "Home") -> str:
-    """The name that marks our machines among others of an account; made once."""
-    import secrets
-
-    file = home.authority / "installation"
-    if not file.exists():
-        _write(file, "d" + secrets.token_hex(4) + "\n")
-    return file.read_text().strip()
 
 
 def _loops(parts: "Parts", rented: Rented) -> "list[asyncio.Task[None]]":
@@ -323,6 +319,14 @@ async def _listen(home: "Home", hub: "Hub", rented: Rented, landing: "Landing") 
     return doors
 
 
+def _packed(home: "Home") -> str:
+    """The digest of the agent's code; empty where machines have it already."""
+    from dumont.client.clouds import read_clouds
+
+    clouds = read_clouds(home.path)
+    return _handout().sha256 if clouds.vast or clouds.gce else ""
+
+
 @functools.cache
 def _handout() -> "Handout":
     from dumont.agent.ready import PACKAGES
@@ -339,6 +343,7 @@ async def _answer(app: "FastAPI", home: "Home", ports: dict[str, int], ends: "li
     import uvicorn
 
     from dumont import __version__
+    from dumont.server import founding
 
     config = uvicorn.Config(
         app, LOOPBACK, ports["api"], lifespan="off", log_config=None, access_log=False, timeout_graceful_shutdown=2
@@ -348,7 +353,7 @@ async def _answer(app: "FastAPI", home: "Home", ports: dict[str, int], ends: "li
     while not (api.started or serving.done()):
         await asyncio.sleep(0.005)
     told = {"pid": os.getpid(), "api_port": ports["api"], "hub_port": ports["hub"], "version": __version__}
-    _write(home.server, json.dumps(told) + "\n")
+    founding.write(home.server, json.dumps(told) + "\n")
     waits = [asyncio.create_task(end.wait()) for end in ends]
     await asyncio.wait([serving, *waits], return_when=asyncio.FIRST_COMPLETED)
     api.should_exit = True
@@ -366,96 +371,6 @@ async def _examine(home: "Home") -> "list[Check]":
         Check(name=one.name, ok=one.ok, detail=one.detail, fix=one.remedy, needed=one.name in ("python", "ssh", "disk"))
         for one in await examine(home.path)
     ]
-
-
-# --- what a home holds before a server can start; each is made once
-
-
-def _authority(home: "Home", hub_port: int) -> "Authority":
-    """Our certificate authority, and the identities of server and gateway."""
-    import json
-
-    from dumont.wire.identity import GATEWAY, SERVER, Authority
-
-    fresh = not (home.authority / "ca.key").exists()
-    authority = Authority.create(home.authority) if fresh else Authority.load(home.authority)
-    authority.write_process(home.authority / "server", SERVER)
-    authority.write_process(home.gateway, GATEWAY)
-    settings = {"server_host": LOOPBACK, "server_port": hub_port, "listen_host": LOOPBACK}
-    _write(home.gateway / "gateway.json", json.dumps(settings) + "\n")  # last: `dumont up` waits for it
-    return authority
-
-
-def _landing(home: "Home", ports: dict[str, int], authority: "Authority") -> "Landing":
-    """Tokens follow from a secret and the instance's id, so that a repeated rent brings the same one."""
-    import hmac
-    import secrets
-
-    from dumont.client.clouds import read_clouds
-    from dumont.control.act import Landing
-
-    secret_file = home.authority / "token.secret"
-    if not secret_file.exists():
-        _write(secret_file, secrets.token_hex(32))
-    secret = secret_file.read_bytes()
-
-    def token_for(instance_id: str) -> str:
-        return hmac.new(secret, instance_id.encode(), "sha256").hexdigest()
-
-    clouds = read_clouds(home.path)
-    packed = _handout().sha256 if clouds.vast or clouds.gce else ""
-    return Landing(ports["hub"], authority.certificate_pem, token_for, ports["agent"], packed)
-
-
-def _store_key(home: "Home") -> bytes:
-    """The key that opens every workspace's part of the store. Without it the store is noise: back it up with the rest.
-
-    Raises NotPossibleHere when it is gone while there is something that only it opens.
-    """
-    import secrets
-
-    from dumont.errors import NotPossibleHere
-
-    path = home.keys / "store.key"
-    if not path.exists():
-        if next(home.store.glob("workspaces/*/config"), None):
-            raise NotPossibleHere(f"{path} is missing, and only it opens what {home.store} holds: restore it")
-        _write(path, secrets.token_hex(32) + "\n")
-    return bytes.fromhex(path.read_text())
-
-
-def _ports(home: "Home") -> dict[str, int]:
-    """The ports of API, hub and handout, the same at each start: instances keep on dialling."""
-    import json
-    import random
-
-    from dumont.control.ask import is_free, pick_port
-
-    ports: dict[str, int] = json.loads(home.ports.read_text()) if home.ports.exists() else {}
-    missing = [name for name in ("api", "hub", "agent") if name not in ports]
-    for name in missing:
-        taken = set(ports.values())
-        ports[name] = pick_port(
-            SERVER_PORTS, random.SystemRandom(), lambda port, taken=taken: port not in taken and is_free(port)
-        )
-    if missing:
-        _write(home.ports, json.dumps(ports) + "\n")
-    return ports
-
-
-def _token(home: "Home") -> str:
-    import secrets
-
-    if not home.token.exists():
-        _write(home.token, secrets.token_urlsafe(32) + "\n")
-    return home.token.read_text().strip()
-
-
-def _write(path: Path, text: str) -> None:
-    """Whole or not at all, and never for anybody else to read."""
-    from dumont.wire.identity import write_private
-
-    write_private(path, text)
 
 
 def _log_to_stderr() -> None:

@@ -18,7 +18,8 @@ from pathlib import Path
 from random import Random
 
 from dumont.clock import SystemClock
-from dumont.emulate.gce.server import Setting, emulate_gce
+from dumont.emulate.gce.server import emulate_gce
+from dumont.emulate.gce.world import Setting
 from dumont.emulate.local import LocalGround
 from dumont.emulate.vast.serve import serving
 from dumont.emulate.vast.world import World

@@ -1,0 +1,1 @@
+"""What a server process needs before its parts can be put together."""
