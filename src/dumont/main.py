@@ -127,9 +127,8 @@ async def serve(path: Path, open_provider: "Callable[[Path], Awaitable[LocalProv
         authority = founding.authority(home, ports["hub"])  # the gateway waits for it; the imports below take longer
         from dumont.api.app import create_app
 
-        async with _site(
-            home, founding.landing(home, ports, authority, _packed(home)), authority, open_provider
-        ) as site:
+        landing = founding.landing(home, ports, authority, _packed(home))
+        async with _site(home, landing, authority, open_provider) as site:
             await _answer(create_app(site, founding.token(home)), home, ports, [signalled, site.stop])
         if site.stop.is_set():
             await asyncio.to_thread(gateway_of(home).end)

@@ -12,7 +12,6 @@ from dumont.errors import ServerAway
 from dumont.i18n import _
 
 ZONES = ("us-central1-a", "us-central1-b", "us-central1-c")
-KEY = "emulated"
 READY_S_MAX = 30.0
 END_S_MAX = 30.0
 
@@ -27,7 +26,7 @@ async def emulated(home: Path) -> AsyncIterator[None]:
         keys = home / "keys"
         keys.mkdir(mode=0o700, exist_ok=True)
         (keys / "vast").touch(0o600)
-        (keys / "vast").write_text(KEY + "\n")
+        (keys / "vast").write_text(vast["key"] + "\n")
         server = ServerAddress(host=vast["server_host"], listen=("127.0.0.1", vast["server_host"]))
         project = GceAccount(project="acme", zones=ZONES, endpoint=gce["url"])
         write_clouds(home, Clouds(server=server, vast=VastAccount(url=vast["url"]), gce=project))

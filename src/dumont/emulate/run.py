@@ -3,7 +3,7 @@
     dumont emulate vast --home DIR --port 8085
 
 Drivers, the official clients and your own code can be pointed at the address that it prints. The last line before it
-serves is JSON: `url`, and `server_host`, the address under which its instances reach this machine.
+serves is JSON: `url`, the API `key` that it takes, and `server_host`, under which its instances reach this machine.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from dumont.emulate.gce.server import emulate_gce
 from dumont.emulate.gce.world import Setting
 from dumont.emulate.local import LocalGround
 from dumont.emulate.vast.serve import serving
-from dumont.emulate.vast.world import World
+from dumont.emulate.vast.world import KEY, World
 from dumont.errors import DumontError
 from dumont.i18n import _
 from dumont.provider.capabilities import best_mode
@@ -71,7 +71,8 @@ async def _serve(options: argparse.Namespace, home: Path) -> None:
     ground = await LocalGround.open(home, await best_mode(home))
     try:
         async with _emulator(options, ground) as url:
-            sys.stdout.write(json.dumps({"url": url, "server_host": ground.server_host}) + "\n")
+            told = {"url": url, "server_host": ground.server_host, "key": KEY if options.kind == "vast" else ""}
+            sys.stdout.write(json.dumps(told) + "\n")
             sys.stdout.flush()
             await ended.wait()
     finally:

@@ -11,9 +11,10 @@ SCOPE = "https://www.googleapis.com/auth/compute"
 def credentials_of(file: str, endpoint: str = "") -> Credentials | None:
     """Those of a service account's key file. Raises BadInput when it can't be read."""
     if not file:
-        return AnonymousCredentials() if endpoint else None
+        return AnonymousCredentials() if endpoint else None  # type: ignore[no-untyped-call]
     try:
-        found: Credentials = service_account.Credentials.from_service_account_file(file, scopes=[SCOPE])
+        read = service_account.Credentials.from_service_account_file
+        found: Credentials = read(file, scopes=[SCOPE])  # type: ignore[no-untyped-call]
     except (OSError, ValueError) as error:
         raise BadInput(f"{file} is no service account's key file: {error}") from error
     return found

@@ -95,7 +95,7 @@ class Prices:
 
     @property
     def address_micros(self) -> int:
-        """What an external IPv4 address in use costs an hour: the on-demand rate, which a spot machine's may be below."""
+        """What an external IPv4 address in use costs an hour, on demand; a spot machine's may cost less."""
         return self._rows["*", "address"].on_demand_micros or 0
 
     def offers(self, account: Account, need: Need, now: datetime) -> list[Offer]:
