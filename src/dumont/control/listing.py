@@ -57,7 +57,7 @@ class Listing:
 
 
 def needs(workspaces: Iterable[Workspace]) -> list[Need]:
-    """What to search for: each different need once, and any machine at all, so that a market is shown without one.
+    """What to search for: each different need once; any machine at all where nobody needs one, to show a market.
 
     More than NEEDS_MAX needs of a kind are searched for without their bounds; each is held against the offers anyway.
     """
@@ -65,8 +65,8 @@ def needs(workspaces: Iterable[Workspace]) -> list[Need]:
     searched: list[Need] = []
     for machine in Machine:
         found = list(dict.fromkeys(row.policy.need(machine) for row in rows))
-        widest = Need(machine=machine, gpus=1 if machine is Machine.GPU else 0, on_demand=True)
-        searched += [widest, *found] if len(found) < NEEDS_MAX else [widest]
+        any_machine = Need(machine=machine, gpus=1 if machine is Machine.GPU else 0)
+        searched += found if 0 < len(found) <= NEEDS_MAX else [any_machine]
     return searched
 
 
