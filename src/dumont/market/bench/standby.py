@@ -1,0 +1,114 @@
+"""The address's uptime: it answers while a GPU works, and from the CPU standby otherwise; both are replayed.
+
+The standby is a spot machine too. Recordings of CPU machines are shorter than those of GPUs and of another time, so one
+is repeated end to end, at several offsets. GPU and CPU are then independent by construction; `shared` says what it
+costs if a share of the GPU's interruptions took the standby with them.
+"""
+
+from dataclasses import dataclass
+
+from dumont.market.bench.ours import Ours
+from dumont.market.bench.replay import Outcome, Setting, replay
+from dumont.market.bench.traces import Trace, Zone
+from dumont.market.cost import Stake
+
+Span = tuple[float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StandbySetting:
+    """A standby is ready `start_s` after it was rented: 46 s until it runs (median of the GCP recordings) and the rest to
+    fetch the files. `takeover_s` is lost whenever the address moves; the slower of our two measured medians.
+
+    The prices are of an e2-small of Google's, spot and on demand, with an address.
+    """
+
+    start_s: float = 120.0
+    takeover_s: float = 2.48
+    spot_micros: int = 15_050
+    on_demand_micros: int = 21_700
+
+
+@dataclass(frozen=True)
+class AddressOutcome:
+    """The address's uptime over several offsets of the standby's recording, and the standby's own figures."""
+
+    mean: float
+    worst: float
+    both_down_s: float
+    """The longest time that neither answered, in one stretch, over all offsets."""
+    standby_interruptions_per_day: float
+    standby_uptime: float
+    standby_cost_share: float
+    """The standby's cost over that of the on-demand GPU."""
+
+
+def standby_spans(trace: Trace, setting: StandbySetting) -> Outcome:
+    """One pass of the standby over its recording, placed as the product places it, on demand when no spot is there."""
+    policy = Ours(
+        stake=Stake(value_micros_per_hour=100_000, restore_s=setting.start_s),
+        micros=(setting.spot_micros, setting.on_demand_micros),
+    )
+    world = Setting(
+        start_s=setting.start_s, spot_micros=setting.spot_micros, on_demand_micros=setting.on_demand_micros
+    )
+    return replay(trace, policy, world)
+
+
+def repeated(trace: Trace, times: int) -> Trace:
+    """The recording played `times` times, end to end."""
+    zones = tuple(
+        Zone(z.name, tuple((at_s + n * trace.span_s, machines) for n in range(times) for at_s, machines in z.changes))
+        for z in trace.zones
+    )
+    return Trace(trace.name, trace.gap_s, trace.span_s * times, zones)
+
+
+def address_uptime(gpu: Outcome, cpu_trace: Trace, setting: StandbySetting, offsets: int = 12) -> AddressOutcome:
+    """How much of the time the address answers, with this GPU outcome and a standby replayed over `cpu_trace`."""
+    times = int(gpu.span_s // cpu_trace.span_s) + 2
+    outcome = standby_spans(repeated(cpu_trace, times), setting)
+    uptimes, longest = [], 0.0
+    for index in range(offsets):
+        shift = index * cpu_trace.span_s / offsets
+        moved = [(max(0.0, a - shift), b - shift) for a, b in outcome.spans if b > shift]
+        gaps = _gaps(gpu.spans, moved, gpu.span_s)
+        down = sum(b - a for a, b in gaps) + _moves(gpu) * setting.takeover_s
+        uptimes.append(1 - down / gpu.span_s)
+        longest = max([longest, *(b - a for a, b in gaps)])
+    paid = outcome.spot_s * setting.spot_micros + outcome.on_demand_s * setting.on_demand_micros
+    return AddressOutcome(
+        mean=sum(uptimes) / len(uptimes),
+        worst=min(uptimes),
+        both_down_s=longest,
+        standby_interruptions_per_day=outcome.interruptions / outcome.span_s * 86400,
+        standby_uptime=outcome.uptime,
+        standby_cost_share=paid / outcome.span_s / gpu.setting.on_demand_micros,
+    )
+
+
+def _moves(gpu: Outcome) -> int:
+    """How often the address moves: to the CPU and back at each gap, and from one GPU to another."""
+    return 2 * max(0, len(gpu.spans) - 1) + gpu.takeovers
+
+
+def _gaps(gpu: list[Span], cpu: list[Span], span_s: float) -> list[Span]:
+    """The times in which neither answers. The first start is left out: no address is given before it answers once."""
+    found: list[Span] = []
+    covered: float | None = None
+    for start, end in sorted([*gpu, *cpu]):
+        if covered is None:
+            covered = start
+        if start >= span_s:
+            break
+        if start > covered:
+            found.append((covered, start))
+        covered = max(covered, end)
+    if covered is not None and covered < span_s:
+        found.append((covered, span_s))
+    return found
+
+
+def shared(gpu: Outcome, share: float, setting: StandbySetting) -> float:
+    """What is lost of the address's uptime if this share of the felt interruptions also takes the standby away."""
+    return share * gpu.felt * min(gpu.setting.start_s, setting.start_s) / gpu.span_s

@@ -1,0 +1,78 @@
+"""Bids: how often a bid of some level loses its machine, and which level is worth its price. Pure.
+
+A bid is paid as it stands while the machine runs (pay as bid), and loses it when the lowest winning bid rises above it.
+From a history of that lowest bid: events are the times it rose from at most the bid to above it, exposure the hours
+that it spent at or below. Their rate gets the same Gamma prior as every hazard; the prior's rate falls with the bid's
+headroom above the present lowest bid, by e for each HEADROOM_SCALE (measured on spot prices of p2 and p3, see
+docs/market.md; no public trace of bids exists).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dumont.market.cost import Priced, Stake, expected_cost, with_bid
+from dumont.market.hazard import Hazard, Prior
+from dumont.model.offer import Interruption, Offer
+
+HEADROOMS = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0)
+"""The levels that are compared, above the lowest bid that wins now."""
+HEADROOM_SCALE = 0.10
+
+
+@dataclass(frozen=True)
+class BidHistory:
+    """The lowest winning bid over time: `(hours, micros per hour)`, oldest first, each valid until the next."""
+
+    samples: tuple[tuple[float, int], ...] = ()
+
+    def crossings(self, bid_micros: int, until_h: float) -> tuple[int, float]:
+        """How often it rose above this bid, and for how many hours it was at or below."""
+        events, hours = 0, 0.0
+        for index, (at_h, lowest) in enumerate(self.samples):
+            last = index + 1 == len(self.samples)
+            end_h, after = (max(until_h, at_h), None) if last else self.samples[index + 1]
+            if lowest <= bid_micros:
+                hours += end_h - at_h
+                events += after is not None and after > bid_micros
+        return events, hours
+
+
+def outbid_hazard(offer: Offer, bid_micros: int, history: BidHistory, prior: Prior, now_h: float) -> Hazard:
+    """How often a bid of this level loses the machine to another."""
+    lowest = offer.min_bid_micros_per_hour or bid_micros
+    headroom = max(0.0, bid_micros / lowest - 1.0) if lowest else 0.0
+    events, hours = history.crossings(bid_micros, now_h)
+    prior_hours = prior.hours * math.exp(headroom / HEADROOM_SCALE)
+    return Hazard(prior.events + events, prior_hours + hours)
+
+
+def bid_levels(offer: Offer, most_micros: int | None = None) -> Sequence[int]:
+    """The bids to compare; [0], the listed price, for an offer that takes none.
+
+    None is above `most_micros` (the machine's part alone), and none below what wins now.
+    """
+    lowest = offer.min_bid_micros_per_hour
+    if lowest is None or offer.interruption is not Interruption.OUTBID:
+        return [0]
+    levels = {math.ceil(lowest * (1 + headroom)) for headroom in HEADROOMS}
+    return sorted(level for level in levels if most_micros is None or level <= most_micros)
+
+
+def best_bid(
+    offer: Offer, other: Hazard, stake: Stake, bids: tuple[BidHistory, Prior, float], most_micros: int | None = None
+) -> Priced | None:
+    """The offer at the bid of least expected cost; None when no bid that wins is allowed.
+
+    `other` is the hazard whatever is paid (the host fails, an on-demand renter comes); `bids` holds the history of
+    lowest bids, the prior of being outbid, and the present hour.
+    """
+    history, prior, now_h = bids
+    priced = []
+    for level in bid_levels(offer, most_micros):
+        if level:
+            outbid = outbid_hazard(offer, level, history, prior, now_h)
+            priced.append(expected_cost(with_bid(offer, level), outbid.plus(other.per_hour), stake))
+        else:
+            priced.append(expected_cost(offer, other, stake))
+    return min(priced, key=lambda one: (one.micros_per_hour, one.price_micros_per_hour), default=None)

@@ -1,0 +1,183 @@
+"""Interruption hazard: how often the machines of a failure domain are taken away, with an interval. Pure.
+
+**The estimator.** A stretch of availability of one domain (a *run*) ends at a rate of its own. Rates differ from run to
+run: Gamma(shape SHAPE, mean FRESH x the domain's rate). After a run has lasted `age` hours without an end, the rate's
+posterior is Gamma(SHAPE, b + age) with b = SHAPE / (FRESH x the domain's rate); the hazard is its mean and the interval
+its quantiles (Gelman et al., Bayesian Data Analysis, 3rd ed., section 2.6: Gamma prior, exponential waiting times). So
+the hazard falls as a run grows older, which is what spot markets show. The domain's rate is itself a Gamma-Poisson
+mean, (prior events + ends seen) / (prior hours + hours seen), where what was seen counts less with age: a weight of
+exp(-age / MEMORY_HOURS).
+
+SHAPE, FRESH, MEMORY_HOURS and the default prior were chosen by the likelihood of the next tick on the first half of the
+nine-zone trace of docs/market.md, and only there.
+"""
+
+import math
+from dataclasses import dataclass, replace
+
+from dumont.errors import BadInput
+from dumont.market.quantile import gamma_quantile
+from dumont.model.offer import Interruption, Offer
+
+SHAPE = 1.0
+FRESH = 2.0
+"""A new run's expected rate over the domain's mean rate: time passes mostly in long runs, ends happen in short ones."""
+MEMORY_HOURS = 24.0
+LEVEL = 0.90
+"""The interval's probability."""
+HOURS_PER_30_DAYS = 720.0
+RATE_MIN = 1e-6
+"""Per hour; nothing that is rented lasts for ever."""
+
+AWS_BUCKETS = {"<5%": 0.025, "5-10%": 0.075, "10-15%": 0.125, "15-20%": 0.175, ">20%": 0.30}
+"""The spot advisor's share interrupted within a month: the middle of each bucket, 30 % for the open one."""
+
+
+@dataclass(frozen=True)
+class Prior:
+    """What is believed before anything was seen: that `events` interruptions happened in `hours` hours."""
+
+    events: float = 1.0
+    hours: float = 3.0
+
+    @property
+    def per_hour(self) -> float:
+        return self.events / self.hours
+
+
+PRIORS = {
+    Interruption.NEVER: Prior(1.0, 24 * 365.0),
+    Interruption.OUTBID: Prior(1.0, 24.0),
+    Interruption.PREEMPTED: Prior(),
+}
+"""By how a machine is taken back. NEVER: a host fails about once a year. OUTBID has no public trace: once a
+day is an assumption, which a few days of history replace. PREEMPTED: tuned, see above."""
+
+
+@dataclass(frozen=True)
+class History:
+    """What was seen of one failure domain: discounted ends and hours of availability, up to `at_h`.
+
+    `at_h` and `up_since_h` are hours on any clock that does not go back (such as hours since 1970); `up_since_h` is
+    None while the domain has nothing to rent.
+    """
+
+    at_h: float
+    events: float = 0.0
+    hours: float = 0.0
+    up_since_h: float | None = None
+
+    def seen(self, up: bool, now_h: float) -> "History":
+        """The history after `now_h`, at which the domain was found to be up or down; it was constant in between.
+
+        Raises BadInput if `now_h` lies before what is known.
+        """
+        gone_h = now_h - self.at_h
+        if gone_h < 0:
+            raise BadInput(f"a history goes forward in time: {now_h} lies before {self.at_h}")
+        weight, was_up = math.exp(-gone_h / MEMORY_HOURS), self.up_since_h is not None
+        hours = self.hours * weight + (MEMORY_HOURS * (1 - weight) if was_up else 0.0)
+        events = self.events * weight + (1.0 if was_up and not up else 0.0)
+        since = (self.up_since_h if was_up else now_h) if up else None
+        return History(at_h=now_h, events=events, hours=hours, up_since_h=since)
+
+    def found(self, up: bool, now_h: float) -> "History":
+        """As `seen`, for a domain that was not watched in between: no hours are added, and an end is no event."""
+        if up == (self.up_since_h is not None):
+            return self.seen(up, now_h)
+        weight = math.exp(-max(0.0, now_h - self.at_h) / MEMORY_HOURS)
+        since = now_h if up else None
+        return replace(self, at_h=now_h, events=self.events * weight, hours=self.hours * weight, up_since_h=since)
+
+
+@dataclass(frozen=True)
+class Hazard:
+    """Interruptions per hour: the posterior Gamma(shape, hours), its mean and its central interval."""
+
+    shape: float
+    hours: float
+
+    @property
+    def per_hour(self) -> float:
+        return self.shape / self.hours
+
+    @property
+    def low(self) -> float:
+        """The lower end of the central interval of probability LEVEL."""
+        return gamma_quantile((1 - LEVEL) / 2, self.shape) / self.hours
+
+    @property
+    def high(self) -> float:
+        return gamma_quantile((1 + LEVEL) / 2, self.shape) / self.hours
+
+    def survival(self, hours: float) -> float:
+        """The probability to last `hours` more: the Lomax distribution that this mixture of exponentials is."""
+        return math.exp(-self.events_within(hours))
+
+    def events_within(self, hours: float) -> float:
+        """The expected number of interruptions within so many hours, while the rate's posterior goes on to sharpen."""
+        return self.shape * math.log1p(max(0.0, hours) / self.hours)
+
+    def plus(self, per_hour: float) -> "Hazard":
+        """This hazard with an independent one added; the shape, and so the relative width, stays."""
+        return Hazard(self.shape, self.shape / (self.per_hour + per_hour))
+
+
+def hazard(history: History | None, prior: Prior, now_h: float) -> Hazard:
+    """The hazard now of a machine in this domain; of one that would be rented in it, too."""
+    if history is None:
+        return Hazard(SHAPE, SHAPE / max(RATE_MIN, FRESH * prior.per_hour))
+    known = history.seen(history.up_since_h is not None, max(now_h, history.at_h))
+    rate = (prior.events + known.events) / (prior.hours + known.hours)
+    age_h = known.at_h - known.up_since_h if known.up_since_h is not None else 0.0
+    return Hazard(SHAPE, SHAPE / max(RATE_MIN, FRESH * rate) + age_h)
+
+
+def steady(prior: Prior) -> Hazard:
+    """The hazard of what is not taken back by a market, whose age says nothing: an exponential with its prior."""
+    return Hazard(prior.events, prior.hours)
+
+
+def prior_of(offer: Offer) -> Prior:
+    """The prior by the offer's interruption class; a known reliability sharpens that of a host that must not fail."""
+    base = PRIORS[offer.interruption]
+    if offer.reliability is None:
+        return base
+    return Prior(base.events, base.events / (base.per_hour + from_reliability(offer.reliability)))
+
+
+def from_reliability(reliability: float, outage_h: float = 12.0) -> float:
+    """Host failures per hour of a marketplace's reliability score, read as the share of time that the host is there.
+
+    Up time over cycle: r = (1/h) / (1/h + outage), so h = (1 - r) / (r x outage). The length of an outage is assumed.
+    """
+    share = min(max(reliability, 0.01), 1.0)
+    return (1.0 - share) / (share * outage_h)
+
+
+def from_monthly(share: float) -> float:
+    """Interruptions per hour, of the share of instances that is interrupted within 30 days (exponential)."""
+    return -math.log1p(-min(max(share, 0.0), 0.999)) / HOURS_PER_30_DAYS
+
+
+def from_aws_bucket(bucket: str) -> float:
+    """Interruptions per hour of a spot advisor bucket such as "<5%". Raises BadInput for another text."""
+    if bucket not in AWS_BUCKETS:
+        raise BadInput(f"{bucket!r} is no interruption bucket; give one of {', '.join(AWS_BUCKETS)}")
+    return from_monthly(AWS_BUCKETS[bucket])
+
+
+def prior_from_capacity_history(rates: list[float], own_stops_per_hour: float = 1 / 24, events: float = 2.0) -> Prior:
+    """A prior from Google's capacity history (`preemptionHistory[].preemptionRate`, newest last).
+
+    The rate is preempted / all spot machines that stopped. With two competing exponential causes it equals
+    hp / (hp + hu), so hp = hu x r / (1 - r). The rate hu at which users stop machines themselves is not published; once
+    a day is assumed, hence the weight of only `events` interruptions. Raises BadInput for an empty list or a rate
+    outside 0 to 1.
+    """
+    if not rates or not all(0.0 <= rate <= 1.0 for rate in rates):
+        raise BadInput("a capacity history needs at least one preemption rate, each from 0 to 1")
+    weights = [0.9 ** (len(rates) - 1 - index) for index in range(len(rates))]
+    mean = sum(w * r for w, r in zip(weights, rates, strict=True)) / sum(weights)
+    per_hour = own_stops_per_hour * min(mean, 0.99) / (1 - min(mean, 0.99))
+    return Prior(events, events / max(per_hour, RATE_MIN))
