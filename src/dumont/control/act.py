@@ -191,7 +191,7 @@ class Acts:
             ended = action.why.value or action.reason.value
             let_go = replace(instance, state=InstanceState.RELEASING, ended=ended, ended_at=self.clock.now())
             await self.database.save_instance(let_go)
-            facts: dict[str, Fact] = {"instance": instance.id, "reason": action.reason.value}
+            facts: dict[str, Fact] = {"instance": instance.id, "reason": action.reason.value, "host": instance.host}
             if action.why is not Why.UNTOLD:
                 facts["why"] = action.why.value
             await self.note(instance.workspace, RELEASING, facts | {"failure": action.reason.is_failure})
@@ -256,7 +256,9 @@ class Acts:
             machine = await provider.rent(offer, instance.id, boot)
         except NoCapacity as error:
             self.listing.drop(offer)
-            await self._end(instance.id, RENT_FAILED, {"why": str(error)}, only=InstanceState.INTENDED)
+            await self._end(
+                instance.id, RENT_FAILED, {"why": str(error), "host": offer.host}, only=InstanceState.INTENDED
+            )
             return
         async with self.lock(instance.workspace):
             now = await self.database.instance(instance.id)

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 from dumont.control.judge import ENDED, Case, witness_of
 from dumont.control.ownership import fence, is_primary_dead, is_refusing, may_hold_a_fork
+from dumont.control.placing import place
 from dumont.control.view import Action, Fence, Notify, Release, ReleaseReason, Rent, Sighting, Voice
 from dumont.model.instance import InstanceState, Machine, Role
 from dumont.provider.base import Why
@@ -89,10 +90,18 @@ def _why_useless(case: Case, sighting: Sighting, now: datetime) -> ReleaseReason
         return ReleaseReason.REFUSED
     if sighting is case.standby:
         return ReleaseReason.UNREACHABLE if _is_unreachable(case, sighting, now) else None
-    keeper = next(iter(case.of_kind(instance.machine)), sighting)
-    if keeper is not sighting and (case.has_role(keeper) or case.can_lead(keeper)):
-        return ReleaseReason.EXTRA
-    return None
+    return ReleaseReason.EXTRA if _is_extra(case, sighting, now) else None
+
+
+def _is_extra(case: Case, sighting: Sighting, now: datetime) -> bool:
+    """Another of its kind serves, or can; and this one is no spare that pays."""
+    kind = sighting.instance.machine
+    others = case.of_kind(kind)
+    keeper = next(iter(others), sighting)
+    if keeper is sighting or not (case.has_role(keeper) or case.can_lead(keeper)):
+        return False
+    spares = case.row.policy.gpu.spares if kind is Machine.GPU else 0
+    return others.index(sighting) > spares or sighting.instance.id in place(case, kind, others, now).end
 
 
 def _goes_on_refusing(case: Case, sighting: Sighting, now: datetime) -> bool:
@@ -121,7 +130,7 @@ def _single_s(case: Case, now: datetime) -> float:
 
 
 def _rent(case: Case, now: datetime, left: set[str]) -> list[Action]:
-    """Rent what is missing of one GPU and one CPU, the cheapest that is allowed, the later the more often it failed."""
+    """Rent what is missing of one GPU and one CPU, and spares that pay, the later the more often it failed."""
     row, view = case.row, case.view
     if row.primary_id and is_primary_dead(case, now) and not case.is_restoring:
         return []  # first somebody has to be promoted
@@ -133,17 +142,6 @@ def _rent(case: Case, now: datetime, left: set[str]) -> list[Action]:
     rents: list[Action] = []
     for machine in Machine:
         kept = [s for s in case.of_kind(machine) if s.instance.id not in left]
-        if not kept:
-            rents += _cheapest(case, machine)
+        if not kept or (machine is Machine.GPU and len(kept) <= row.policy.gpu.spares):
+            rents += [Rent(machine, priced.offer) for priced in place(case, machine, kept, now).rent]
     return rents
-
-
-def _cheapest(case: Case, machine: Machine) -> list[Action]:
-    policy = case.row.policy
-    most = {
-        Machine.GPU: policy.gpu_price_micros_per_hour_max,
-        Machine.CPU: policy.cpu_price_micros_per_hour_max,
-    }[machine]
-    fit = [o for o in case.view.offers if o.machine is machine and o.price_micros_per_hour <= most]
-    best = min(fit, key=lambda offer: (offer.price_micros_per_hour, offer.id), default=None)
-    return [Rent(machine, best)] if best else []

@@ -1,5 +1,6 @@
 """History: what happened to one workspace lately, as far as decisions depend on it. Read from its events."""
 
+import statistics
 from collections import deque
 from collections.abc import Iterable
 from datetime import datetime, timedelta
@@ -9,6 +10,10 @@ from dumont.model.event import Event
 
 LATELY = timedelta(hours=1)
 EVENTS_MAX = 1000
+RESTORES_MAX = 9
+REFUSED_FOR = timedelta(minutes=10)
+FAILED_FOR = timedelta(hours=6)
+"""For so long a host is avoided whose machine came to nothing, and one that was taken by somebody else."""
 
 PROMOTED = "promoted"
 SWITCH_BEGAN = "switch_began"
@@ -22,6 +27,7 @@ class History:
     def __init__(self, events: Iterable[Event] = ()) -> None:
         self._promoted: deque[tuple[datetime, str]] = deque(maxlen=EVENTS_MAX)
         self._rents_failed: deque[datetime] = deque(maxlen=EVENTS_MAX)
+        self._shunned: dict[str, datetime] = {}
         self._switch: Event | None = None
         self._epochs: set[int] = set()
         self._oldest: datetime | None = None
@@ -40,6 +46,9 @@ class History:
             self._switch = event
         elif event.kind == RENT_FAILED or (event.kind == RELEASING and event.facts.get("failure") is True):
             self._rents_failed.append(event.at)
+            if host := str(event.facts.get("host", "")):
+                until = event.at + (REFUSED_FOR if event.kind == RENT_FAILED else FAILED_FOR)
+                self._shunned[host] = max(until, self._shunned.get(host, until))
 
     def lacks_promotion(self, epoch: int, at: datetime | None) -> bool:
         """Whether the promotion of that epoch is missing: a server was killed between doing it and writing it down.
@@ -68,6 +77,22 @@ class History:
     def rent_failures(self, now: datetime) -> int:
         """Rents refused, and machines that were of no use, in the last hour."""
         return sum(1 for at in self._rents_failed if now - at <= LATELY)
+
+    def shunned(self, now: datetime) -> dict[str, float]:
+        """Hosts that failed this workspace, and until when they are avoided, in hours since 1970."""
+        return {host: until.timestamp() / 3600 for host, until in self._shunned.items() if until > now}
+
+    @property
+    def restore_s(self) -> float | None:
+        """The median time from a failover to the switchover after it: how long a lost GPU was missed lately."""
+        took, lost = [], None
+        for at, why in self._promoted:
+            if why == Reason.FAILOVER:
+                lost = lost or at
+            elif why == Reason.SWITCHOVER and lost is not None:
+                took.append((at - lost).total_seconds())
+                lost = None
+        return statistics.median(took[-RESTORES_MAX:]) if took else None
 
     @property
     def last_rent_failure_at(self) -> datetime | None:

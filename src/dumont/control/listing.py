@@ -2,10 +2,13 @@
 
 import statistics
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from dumont.clock import Clock
 from dumont.db.base import Database
+from dumont.market.beliefs import Beliefs, observe
+from dumont.market.bids import BidHistory
 from dumont.model.instance import Machine
 from dumont.model.offer import Need, Offer, PricePoint
 from dumont.model.workspace import Workspace
@@ -14,6 +17,7 @@ from dumont.provider.base import Provider
 PRICES_EVERY_S = 600.0
 PRICES_KEPT = timedelta(days=90)
 PRICES_DROPPED_EVERY_S = 24 * 3600.0
+BID_SAMPLES_MAX = 500
 NEEDS_MAX = 8
 """So many searches at most make one listing: providers allow few a minute. Beyond, what is common to all is asked."""
 
@@ -25,6 +29,8 @@ class Listing:
         self.offers: dict[str, tuple[Offer, ...]] = {}
         self._database = database
         self._clock = clock
+        self.beliefs = Beliefs()
+        self._watched: dict[str, dict[str, Offer]] = {}
         self._written_at: dict[str, float] = {}
         self._dropped_at = float("-inf")
 
@@ -39,12 +45,26 @@ class Listing:
         for need in needs(await self._database.workspaces()):
             found |= {offer.id: offer for offer in await provider.offers(need)}
         self.offers[provider.name] = tuple(found.values())
+        self._observe(provider.name)
         await self._remember(provider.name)
 
     def drop(self, gone: Offer) -> None:
         """An offer that somebody else took, until the next refresh."""
         kept = self.offers.get(gone.provider, ())
         self.offers[gone.provider] = tuple(offer for offer in kept if offer.id != gone.id)
+
+    def _observe(self, name: str) -> None:
+        """Learn from what is on offer: a domain that had something and has nothing now counts as interrupted."""
+        now_h = self._clock.now().timestamp() / 3600
+        watched = self._watched.setdefault(name, {})
+        present = {offer.domain: offer for offer in self.offers[name] if offer.domain and offer.spot}
+        watched |= present
+        self.beliefs = observe(self.beliefs, watched.values(), frozenset(present), now_h)
+        bids = dict(self.beliefs.bids)
+        for domain, offer in present.items():
+            if offer.min_bid_micros_per_hour is not None:
+                bids[domain] = _with_sample(bids.get(domain, BidHistory()), now_h, offer.min_bid_micros_per_hour)
+        self.beliefs = replace(self.beliefs, bids=bids)
 
     async def _remember(self, name: str) -> None:
         now = self._clock.monotonic()
@@ -68,6 +88,13 @@ def needs(workspaces: Iterable[Workspace]) -> list[Need]:
         any_machine = Need(machine=machine, gpus=1 if machine is Machine.GPU else 0)
         searched += found if 0 < len(found) <= NEEDS_MAX else [any_machine]
     return searched
+
+
+def _with_sample(history: BidHistory, now_h: float, lowest: int) -> BidHistory:
+    """The history with the lowest winning bid of now, kept only where it changed."""
+    if history.samples and history.samples[-1][1] == lowest:
+        return history
+    return BidHistory((*history.samples[-BID_SAMPLES_MAX + 1 :], (now_h, lowest)))
 
 
 def price_points(offers: Iterable[Offer], at: datetime) -> list[PricePoint]:

@@ -139,6 +139,8 @@ class Shell:
             rent_failures_last_hour=history.rent_failures(now),
             last_rent_failure_at=history.last_rent_failure_at,
             branches=tuple(sorted(await self._known_branches(row.name))),
+            beliefs=replace(self._acts.listing.beliefs, shunned=history.shunned(now)),
+            restore_s=history.restore_s,
         )
 
     async def _carry_out(self, actions: Iterable[Action], view: View, seen: Seen) -> bool:

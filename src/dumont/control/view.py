@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from dumont.market.beliefs import Beliefs
 from dumont.model.instance import Instance, Machine
 from dumont.model.workspace import State, Workspace
 from dumont.provider.base import Offer, Phase, Why
@@ -65,6 +66,8 @@ class View:
     failover, `give_ups_last_hour` those by giving a switchover up. `switch_began_at` is when the present `switching_to`
     was set (the time of its event, or of the hub's first sight of it). `rent_failures_last_hour` counts rents that the
     provider refused and releases whose reason `is_failure`. `branches` names the branches that the database holds.
+    `beliefs` is what is known of the market, hosts that failed this workspace among it; `restore_s` how long it took
+    lately from the loss of a GPU until the next one worked, in seconds, None when it never happened.
     """
 
     workspace: Workspace
@@ -77,6 +80,8 @@ class View:
     rent_failures_last_hour: int = 0
     last_rent_failure_at: datetime | None = None
     branches: tuple[str, ...] = ()
+    beliefs: Beliefs = Beliefs()
+    restore_s: float | None = None
 
     def sighting(self, instance_id: str) -> Sighting | None:
         """The sighting of that instance, or None."""

@@ -44,7 +44,7 @@ class Offer:
     name: str
     price_micros_per_hour: int
     spot: bool = True
-    interruption: Interruption = Interruption.NEVER
+    interruption: Interruption = Interruption.PREEMPTED
     gpu: str = ""
     gpus: int = 0
     vram_mb: int | None = None

@@ -34,7 +34,8 @@ class Wish(msgspec.Struct, frozen=True):
 
     `gpus` on one machine, `names` as the market spells them ("RTX 4090"), any of which will do. `vram_gb_min` for each
     GPU, in GB. `regions` are country codes or a provider's regions. `race` machines are started at once when the GPU
-    is missed, in different failure domains; the first that is ready stays.
+    is missed, in different failure domains; the first that is ready stays. Up to `spares` more are held while losing
+    the GPU would cost more than they do.
     """
 
     names: tuple[str, ...] = ()
@@ -45,6 +46,7 @@ class Wish(msgspec.Struct, frozen=True):
     reliability_min: float = 0.0
     on_demand: OnDemand = OnDemand.NEVER
     race: int = 1
+    spares: int = 0
 
 
 class Policy(msgspec.Struct, frozen=True):
@@ -52,6 +54,7 @@ class Policy(msgspec.Struct, frozen=True):
 
     `return_to_gpu`: switch back to a GPU once one has caught up. `settle_s`: the least time between two switchovers,
     doubled for each failover of the last hour (flapping). `barrier_timeout_s`: when a barrier answers unknown.
+    `value_micros_per_hour`: what an hour without the GPU is worth, in millionths of a US dollar.
     """
 
     service: Service = Service()
@@ -61,6 +64,7 @@ class Policy(msgspec.Struct, frozen=True):
     store_every_s: float = 60.0
     gpu_price_micros_per_hour_max: int = 1_000_000
     cpu_price_micros_per_hour_max: int = 100_000
+    value_micros_per_hour: int = 2_000_000
     gpu: Wish = Wish()
 
     def need(self, machine: Machine) -> Need:

@@ -49,9 +49,7 @@ def standby_spans(trace: Trace, setting: StandbySetting) -> Outcome:
         stake=Stake(value_micros_per_hour=100_000, restore_s=setting.start_s),
         micros=(setting.spot_micros, setting.on_demand_micros),
     )
-    world = Setting(
-        start_s=setting.start_s, spot_micros=setting.spot_micros, on_demand_micros=setting.on_demand_micros
-    )
+    world = Setting(start_s=setting.start_s, spot_micros=setting.spot_micros, on_demand_micros=setting.on_demand_micros)
     return replay(trace, policy, world)
 
 
