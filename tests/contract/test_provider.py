@@ -16,12 +16,15 @@ from dumont.provider.base import Boot, Machinery, Need, Offer, Phase
 from dumont.provider.jail import Mode
 from dumont.provider.local import LocalProvider
 from dumont.provider.memory import Faults, MemoryProvider, Rented
-from tests.emulators.vast_stand import RentedVast, bad_weather, vast_stand
+from tests.emulators import gce_stand as google
+from tests.emulators import vast_stand as vast
+from tests.emulators.gce_stand import RentedGce, gce_stand
+from tests.emulators.vast_stand import RentedVast, vast_stand
 from tests.integration.landlord import landlord
 
 ALIVE = (Phase.STARTING, Phase.RUNNING)
 PATIENCE_S = 30.0
-Driver = LocalProvider | MemoryProvider | RentedVast
+Driver = LocalProvider | MemoryProvider | RentedVast | RentedGce
 
 
 class StoppedClock:
@@ -64,11 +67,15 @@ async def eventually(provider: Driver, ref: str, phase: Phase) -> None:
 
 
 class ProviderContract:
-    """Bind it to a driver with a fixture `provider` whose capacity is two GPUs, and any number of CPUs."""
+    """Bind it to a driver with a fixture `provider` whose capacity is two machines of `kind`, and any number of the
+    other `kinds` that it sells."""
+
+    kind = Machine.GPU
+    kinds: tuple[Machine, ...] = tuple(Machine)
 
     async def test_offers_are_of_the_machine_asked_for(self, provider: Driver) -> None:
         """A CPU offered as a GPU would be paid for as one; money is an integer."""
-        for machine in Machine:
+        for machine in self.kinds:
             offers = await provider.offers(Need(machine=machine))
             assert offers
             for offer in offers:
@@ -82,7 +89,7 @@ class ProviderContract:
 
     async def test_a_rented_machine_is_listed_under_its_label(self, provider: Driver) -> None:
         """The sweeper knows a machine by its label alone (I4)."""
-        machine = await rent(provider, await offer_of(provider), "gpu-1")
+        machine = await rent(provider, await offer_of(provider, self.kind), "gpu-1")
         assert machine.label == "gpu-1"
         assert machine.phase in ALIVE
         assert [(m.ref, m.label) for m in await provider.machines()] == [(machine.ref, "gpu-1")]
@@ -90,12 +97,12 @@ class ProviderContract:
 
     async def test_a_rented_machine_comes_to_run(self, provider: Driver) -> None:
         """STARTING is a phase that ends."""
-        machine = await rent(provider, await offer_of(provider), "gpu-1")
+        machine = await rent(provider, await offer_of(provider, self.kind), "gpu-1")
         await eventually(provider, machine.ref, Phase.RUNNING)
 
     async def test_a_label_is_rented_only_once(self, provider: Driver) -> None:
         """A rent that is repeated after a crash must not cost twice."""
-        offer = await offer_of(provider)
+        offer = await offer_of(provider, self.kind)
         first = await rent(provider, offer, "gpu-1")
         second = await rent(provider, offer, "gpu-1")
         assert first.ref == second.ref
@@ -103,42 +110,43 @@ class ProviderContract:
 
     async def test_a_label_is_rented_only_once_by_two_at_a_time(self, provider: Driver) -> None:
         """Two server processes may act on one intent in the same instant."""
-        offer = await offer_of(provider)
+        offer = await offer_of(provider, self.kind)
         machines = await asyncio.gather(*(rent(provider, offer, "gpu-1") for _ in range(4)))
         assert len({machine.ref for machine in machines}) == 1
         assert await labels(provider) == ["gpu-1"]
 
     async def test_labels_tell_machines_apart(self, provider: Driver) -> None:
         """Two workspaces must never share a machine."""
-        offer = await offer_of(provider)
+        offer = await offer_of(provider, self.kind)
         machines = await asyncio.gather(*(rent(provider, offer, label) for label in ("gpu-1", "gpu-2")))
         assert len({machine.ref for machine in machines}) == 2
         assert await labels(provider) == ["gpu-1", "gpu-2"]
 
     async def test_without_capacity_nothing_is_rented(self, provider: Driver) -> None:
         """NoCapacity is a clear no: whoever gets it may take another offer without looking for a machine first."""
-        offer = await offer_of(provider)
+        offer = await offer_of(provider, self.kind)
         for label in ("gpu-1", "gpu-2"):
             await rent(provider, offer, label)
-        assert await provider.offers(Need(machine=Machine.GPU)) == []
+        assert await provider.offers(Need(machine=self.kind)) == []
         with pytest.raises(NoCapacity):
             await rent(provider, offer, "gpu-3")
         assert await labels(provider) == ["gpu-1", "gpu-2"]
-        assert await provider.offers(Need(machine=Machine.CPU))
+        for other in set(self.kinds) - {self.kind}:
+            assert await provider.offers(Need(machine=other))
 
     async def test_a_machine_that_is_rented_is_returned_also_without_capacity(self, provider: Driver) -> None:
         """Idempotency holds when the machine itself used up the capacity."""
-        offer = await offer_of(provider)
-        provider.capacity[Machine.GPU] = 1
+        offer = await offer_of(provider, self.kind)
+        provider.capacity[self.kind] = 1
         first = await rent(provider, offer, "gpu-1")
         assert (await rent(provider, offer, "gpu-1")).ref == first.ref
 
     async def test_letting_a_machine_go_makes_room(self, provider: Driver) -> None:
         """Otherwise the replacement of a lost machine could never be rented."""
-        offer = await offer_of(provider)
-        provider.capacity[Machine.GPU] = 1
+        offer = await offer_of(provider, self.kind)
+        provider.capacity[self.kind] = 1
         await provider.release((await rent(provider, offer, "gpu-1")).ref)
-        assert (await rent(provider, await offer_of(provider), "gpu-2")).phase in ALIVE
+        assert (await rent(provider, await offer_of(provider, self.kind), "gpu-2")).phase in ALIVE
 
     async def test_an_unknown_machine_is_confirmed_to_be_none(self, provider: Driver) -> None:
         """Only this answer lets us forget a machine (I6)."""
@@ -147,7 +155,7 @@ class ProviderContract:
 
     async def test_a_released_machine_is_gone(self, provider: Driver) -> None:
         """Destroyed means the provider confirmed it (I4)."""
-        machine = await rent(provider, await offer_of(provider), "gpu-1")
+        machine = await rent(provider, await offer_of(provider, self.kind), "gpu-1")
         await provider.release(machine.ref)
         assert await provider.machines() == []
         with pytest.raises(NoSuchInstance):
@@ -155,7 +163,7 @@ class ProviderContract:
 
     async def test_releasing_twice_is_harmless(self, provider: Driver) -> None:
         """A release is repeated until it was confirmed."""
-        offer = await offer_of(provider)
+        offer = await offer_of(provider, self.kind)
         machine, other = await rent(provider, offer, "gpu-1"), await rent(provider, offer, "gpu-2")
         await provider.release(machine.ref)
         await provider.release(machine.ref)
@@ -163,7 +171,7 @@ class ProviderContract:
 
     async def test_releasing_by_two_at_a_time_is_harmless(self, provider: Driver) -> None:
         """The sweeper and a workspace's removal may meet."""
-        machine = await rent(provider, await offer_of(provider), "gpu-1")
+        machine = await rent(provider, await offer_of(provider, self.kind), "gpu-1")
         await asyncio.gather(*(provider.release(machine.ref) for _ in range(3)))
         assert await provider.machines() == []
 
@@ -174,7 +182,7 @@ class ProviderContract:
 
     async def test_a_machine_that_died_is_listed_until_it_is_released(self, provider: Driver) -> None:
         """It stopped, and says so: STOPPED is a witness; it may still be billed, so it must stay in sight."""
-        machine = await rent(provider, await offer_of(provider), "gpu-1")
+        machine = await rent(provider, await offer_of(provider, self.kind), "gpu-1")
         await provider.kill(machine.ref)
         await eventually(provider, machine.ref, Phase.STOPPED)
         assert [m.phase for m in await provider.machines()] == [Phase.STOPPED]
@@ -183,7 +191,7 @@ class ProviderContract:
 
     async def test_a_dead_machine_is_not_replaced_under_its_label(self, provider: Driver) -> None:
         """A label means one machine. A new one under the same label would be an empty disk taken for the old one."""
-        offer = await offer_of(provider)
+        offer = await offer_of(provider, self.kind)
         machine = await rent(provider, offer, "gpu-1")
         await provider.kill(machine.ref)
         await eventually(provider, machine.ref, Phase.STOPPED)
@@ -192,8 +200,8 @@ class ProviderContract:
 
     async def test_a_dead_machine_takes_no_capacity(self, provider: Driver) -> None:
         """Its replacement is rented before the dead one is let go (I5)."""
-        offer = await offer_of(provider)
-        provider.capacity[Machine.GPU] = 1
+        offer = await offer_of(provider, self.kind)
+        provider.capacity[self.kind] = 1
         machine = await rent(provider, offer, "gpu-1")
         await provider.kill(machine.ref)
         await eventually(provider, machine.ref, Phase.STOPPED)
@@ -223,9 +231,32 @@ class TestVastAtItsWorst(ProviderContract):
     async def provider(self) -> AsyncIterator[RentedVast]:
         async with vast_stand() as stand:
             stand.world.habits.change({"listing_lag_s": 3.0, "gone_lag_s": 9.0, "boot_s": 40.0, "shows_404": True})
-            for fault in bad_weather():
+            for fault in vast.bad_weather():
                 stand.world.book.add(fault)
             yield stand.provider
+
+
+class TestGce(ProviderContract):
+    """Google sells us CPUs alone. Its capacity is a quota here, and time passes with every call."""
+
+    kind = Machine.CPU
+    kinds = (Machine.CPU,)
+
+    @pytest.fixture
+    async def provider(self) -> AsyncIterator[RentedGce]:
+        async with gce_stand(capacity=2) as provider:
+            yield provider
+
+
+class TestGceAtItsWorst(TestGce):
+    """The same promises while calls are refused for their rate, fail, are cut off before and after they acted, while
+    operations are forgotten at once, lists are late, machines linger and leave disks and addresses behind."""
+
+    @pytest.fixture
+    async def provider(self) -> AsyncIterator[RentedGce]:
+        async with gce_stand(capacity=2) as provider:
+            provider.faults.change(google.bad_weather())
+            yield provider
 
 
 class TestLocalPlain(ProviderContract):

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass, field, fields
+from random import Random
 from typing import Any
 
 from dumont.errors import BadInput
@@ -13,7 +14,8 @@ class Faults:
 
     A call is named `METHOD path` below `projects/`; `only` is a regular expression that the faulty ones match, ""
     all. `lost_before` calls are cut off and not carried out, `lost_answers` are carried out and then cut off; `garbled`
-    ones are answered with 200 and no JSON. `stock_out` holds "zone", "zone/type" or "*/type". `quotas` is region →
+    ones are answered with 200 and no JSON, `emptied` ones with 200 and `{}`. A `…_share` is the part of all calls that
+    meets that fault by chance. `stock_out` holds "zone", "zone/type" or "*/type". `quotas` is region →
     metric → limit, and `quota_at_once` refuses at the request instead of in the operation. `no_http_fields` leaves the
     HTTP fields out of a failed operation. Lists lag by `listing_lag_s`, and leave the zones in `unreachable` out.
     """
@@ -26,6 +28,12 @@ class Faults:
     lost_before: int = 0
     lost_answers: int = 0
     garbled: int = 0
+    emptied: int = 0
+    rate_limited_share: float = 0.0
+    server_errors_share: float = 0.0
+    lost_before_share: float = 0.0
+    lost_answers_share: float = 0.0
+    garbled_share: float = 0.0
     slow_s: float = 0.0
     denied: str = ""
     """"" or the reason of a refusal of every call: authError, forbidden, accessNotConfigured."""
@@ -47,13 +55,15 @@ class Faults:
     leaves_addresses: bool = False
     advice_off: bool = False
 
-    def met(self, name: str, call: str) -> bool:
-        """Whether the counted fault `name` meets this call; it is counted down if so."""
-        left = getattr(self, name)
-        if left <= 0 or (self.only and not re.search(self.only, call)):
+    def met(self, name: str, call: str, rng: Random) -> bool:
+        """Whether the fault `name` meets this call: while it is counted, which it then is down, and by its share."""
+        if self.only and not re.search(self.only, call):
             return False
-        setattr(self, name, left - 1)
-        return True
+        if (left := getattr(self, name)) > 0:
+            setattr(self, name, left - 1)
+            return True
+        share = getattr(self, f"{name}_share", 0.0)
+        return bool(share) and rng.random() < share
 
     def change(self, changes: dict[str, Any]) -> None:
         """Set fields by name, as HTTP does. Raises BadInput, naming the field that does not exist or fit."""

@@ -1,6 +1,7 @@
 """The gate before the emulated API: time passes, then faults meet the call, then it is carried out."""
 
 import json
+import logging
 from collections.abc import Awaitable, Callable
 
 from starlette.responses import JSONResponse, PlainTextResponse
@@ -22,6 +23,11 @@ DENIALS = {
 
 class CutOff(Exception):
     """The connection ends without an answer; raised on purpose, so that the server closes it."""
+
+
+def is_no_cut(record: logging.LogRecord) -> bool:
+    """A log filter: what we cut off on purpose is no error of the server's."""
+    return not (record.exc_info and isinstance(record.exc_info[1], CutOff))
 
 
 class Gate:
@@ -47,25 +53,27 @@ class Gate:
             await self.world.timeline.run_due()
         if answer := self._refused(call):
             await answer(scope, receive, send)
-        elif faults.met("lost_before", call):
+        elif faults.met("lost_before", call, self.world.rng):
             await _cut(send)
-        elif scope["method"] != "GET" and faults.met("lost_answers", call):
+        elif scope["method"] != "GET" and faults.met("lost_answers", call, self.world.rng):
             await self.app(scope, receive, _swallow)
             await _cut(send)
         else:
             await self.app(scope, receive, send)
 
     def _refused(self, call: str) -> Callable[[Scope, Receive, Send], Awaitable[None]] | None:
-        faults = self.world.faults
+        faults, rng = self.world.faults, self.world.rng
         refusal: Refusal | None = None
         if faults.denied:
             refusal = DENIALS[faults.denied]
-        elif faults.met("rate_limited", call):
+        elif faults.met("rate_limited", call, rng):
             refusal = Refusal(faults.rate_status, "rateLimitExceeded", "Quota exceeded for quota metric 'Queries'.")
-        elif faults.met("server_errors", call):
+        elif faults.met("server_errors", call, rng):
             refusal = Refusal(faults.server_error_status, "backendError", "Backend Error")
-        elif faults.met("garbled", call):
+        elif faults.met("garbled", call, rng):
             return PlainTextResponse("<html>Sign in to the network</html>", media_type="text/html")
+        elif faults.met("emptied", call, rng):
+            return JSONResponse({})
         return JSONResponse(refusal.envelope(), refusal.code) if refusal else None
 
 

@@ -19,7 +19,7 @@ class Lives:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self.on_run: Callable[[Vm], Awaitable[str]] = self._nobody
+        self.on_run: Callable[[Vm], Awaitable[None]] = self._nothing
         self.on_rest: Callable[[Vm], Awaitable[None]] = self._nothing
 
     # --- what a caller asks for
@@ -105,7 +105,7 @@ class Lives:
         if vm.resource["deletionProtection"]:
             raise invalid("Invalid resource usage: 'Resource cannot be deleted if it's protected against deletion.'")
         operation = world.begin("delete", vm, request_id)
-        if world.faults.met("delete_fails", f"DELETE zones/{vm.zone}/instances/{vm.name}"):
+        if world.faults.met("delete_fails", f"DELETE zones/{vm.zone}/instances/{vm.name}", world.rng):
 
             async def fail() -> None:
                 world.finish(operation, Failure("INTERNAL_ERROR", "Internal error.", 500, "INTERNAL SERVER ERROR"))
@@ -210,7 +210,7 @@ class Lives:
                 vm.move(Status.TERMINATED)
             else:
                 self._forget(vm, keeps_disk=faults.leaves_disks)
-        elif faults.met("preempt_on_create", f"POST zones/{vm.zone}/instances/{vm.name}"):
+        elif faults.met("preempt_on_create", f"POST zones/{vm.zone}/instances/{vm.name}", self.world.rng):
             self.preempt(vm, faults.preempt_on_create_action)
             self.world.finish(operation, taken_back_early())
         else:
@@ -236,9 +236,9 @@ class Lives:
         vm.move(Status.RUNNING)
         vm.resource["lastStartTimestamp"] = self.world.stamp()
         vm.runs.append(Run(timeline.now))
-        await self.on_run(vm)
-        if has_address(vm):
+        if has_address(vm):  # known to the metadata server before the machine's first process asks for it
             vm.resource["networkInterfaces"][0]["accessConfigs"][0]["natIP"] = self.world.new_address(vm.name)
+        await self.on_run(vm)
         life, scheduling = vm.life, vm.resource["scheduling"]
         if limit := scheduling.get("maxRunDuration"):
 
@@ -305,9 +305,6 @@ class Lives:
     def _refuse_on_the_way(self, vm: Vm) -> None:
         if vm.status in ON_THE_WAY:
             raise not_ready(f"{self.world.setting.project}/zones/{vm.zone}/instances/{vm.name}")
-
-    async def _nobody(self, vm: Vm) -> str:
-        return ""
 
     async def _nothing(self, vm: Vm) -> None:
         return None

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from random import Random
@@ -15,7 +16,7 @@ from starlette.types import ASGIApp
 
 from dumont.clock import Clock, SystemClock
 from dumont.emulate.gce.faults import Faults
-from dumont.emulate.gce.gate import Gate
+from dumont.emulate.gce.gate import Gate, is_no_cut
 from dumont.emulate.gce.levers import Levers
 from dumont.emulate.gce.lives import Lives
 from dumont.emulate.gce.metadata import metadata_app
@@ -25,6 +26,7 @@ from dumont.emulate.gce.vm import Vm
 from dumont.emulate.gce.world import Setting, World
 from dumont.emulate.gce.zonal import Zonal
 from dumont.emulate.ground import Ground
+from dumont.errors import ProviderError
 
 TICK_S = 0.05
 STOP_S_MAX = 5.0
@@ -49,6 +51,7 @@ class Served:
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._socket.bind((host, port))
         self.address = f"{host}:{self._socket.getsockname()[1]}"
+        logging.getLogger("uvicorn.error").addFilter(is_no_cut)
         config = uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=1)
         self._server = Server(config)
         self._task = asyncio.create_task(self._server.serve(sockets=[self._socket]))
@@ -115,7 +118,7 @@ class Emulator:
             await asyncio.wait(self.world.tasks)
         await self.world.ground.close()
 
-    async def _run(self, vm: Vm) -> str:
+    async def _run(self, vm: Vm) -> None:
         """Start its metadata server, then its processes with the startup script, as at every boot."""
         environment = {}
         setting = self.world.setting
@@ -127,8 +130,10 @@ class Emulator:
             self.metadata[vm.zone, vm.name] = guest.address
         if address := self.metadata.get((vm.zone, vm.name)):
             environment["GCE_METADATA_HOST"] = address
-        await self.world.ground.start(vm.name, vm.attribute("startup-script") or "true", environment)
-        return address or ""
+        try:
+            await self.world.ground.start(vm.name, vm.attribute("startup-script") or "true", environment)
+        except ProviderError as error:  # a machine that runs, and nothing on it does: as with a broken image
+            vm.say(f"the ground can't run it: {error}")
 
     async def _rest(self, vm: Vm) -> None:
         self.metadata.pop((vm.zone, vm.name), None)

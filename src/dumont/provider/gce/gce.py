@@ -224,16 +224,14 @@ class GceProvider:
         return failure
 
     async def _only(self, made: compute_v1.Instance, what: Order) -> compute_v1.Instance:
-        """The one machine under its label: another process may have made one in another zone of the region meanwhile.
+        """The one machine under its label: another process may have made one in another zone meanwhile.
 
         Both look after they made theirs, so at least one sees both; the elder is kept, and the younger one ended.
         """
         own = ref_of(made)
-        found = [made]
-        for zone in self.account.near(own.zone)[1:]:
-            other = await self.tools.machines.get(zone, what.name)
-            if other is not None and is_ours(self.account, other) and label_of(other) == what.label:
-                found.append(other)
+        zones = [zone for zone in self.account.zones if zone != own.zone]
+        others = await asyncio.gather(*(self.tools.machines.get(zone, what.name) for zone in zones))
+        found = [made, *(vm for vm in others if vm and is_ours(self.account, vm) and label_of(vm) == what.label)]
         kept = _first(found)
         for vm in found:
             if vm is not kept:

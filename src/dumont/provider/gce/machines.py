@@ -5,11 +5,11 @@ from typing import Any
 from google.cloud import compute_v1
 
 from dumont.errors import ProviderError
-from dumont.provider.base import Phase, Why
+from dumont.provider.base import Why
 from dumont.provider.gce.account import INSTALLATION_KEY, LABEL_KEY, Account, Ref, region_of, safe_value
 from dumont.provider.gce.calls import Calls
 from dumont.provider.gce.operations import PREEMPTED, Operations
-from dumont.provider.gce.reading import is_ours, label_of, phase_of, ran_out, ref_of
+from dumont.provider.gce.reading import is_ending, is_ours, label_of, ran_out, ref_of
 from dumont.provider.gce.verdict import Absent
 
 LIST_KIND = "compute#instanceAggregatedList"
@@ -69,7 +69,7 @@ class Machines:
 
     async def why(self, vm: compute_v1.Instance) -> Why:
         """Why it does not run: its resource does not tell, only operations do, joined by the id of their target."""
-        if phase_of(vm) is not Phase.STOPPED:
+        if not is_ending(vm):
             self._whys.pop(vm.id, None)
             return Why.UNTOLD
         if vm.id not in self._whys:

@@ -21,6 +21,20 @@ MICROS = 10**6
 DISK_REGION = "us-central1"
 """The region whose disk price stands in for those that are not in the table."""
 
+BOOT_S_MAX = 300.0
+"""A machine boots within a minute; installing what the agent needs may take some more."""
+COUNTRIES = {
+    "us": "US", "australia": "AU", "africa-south1": "ZA", "asia-east1": "TW", "asia-east2": "HK",
+    "asia-northeast1": "JP", "asia-northeast2": "JP", "asia-northeast3": "KR", "asia-south1": "IN",
+    "asia-south2": "IN", "asia-southeast1": "SG", "asia-southeast2": "ID", "asia-southeast3": "TH",
+    "europe-central2": "PL", "europe-north1": "FI", "europe-north2": "SE", "europe-southwest1": "ES",
+    "europe-west1": "BE", "europe-west2": "GB", "europe-west3": "DE", "europe-west4": "NL", "europe-west6": "CH",
+    "europe-west8": "IT", "europe-west9": "FR", "europe-west10": "DE", "europe-west12": "IT", "me-central1": "QA",
+    "me-central2": "SA", "me-west1": "IL", "northamerica-northeast1": "CA", "northamerica-northeast2": "CA",
+    "northamerica-south1": "MX", "southamerica-east1": "BR", "southamerica-west1": "CL",
+}  # fmt: skip
+"""Where regions are, by Google's documentation."""
+
 
 @dataclass(frozen=True)
 class Size:
@@ -95,7 +109,7 @@ class Prices:
 
     @property
     def address_micros(self) -> int:
-        """What an external IPv4 address in use costs an hour, on demand; a spot machine's may cost less."""
+        """What an external IPv4 address in use costs an hour: on-demand rate, which a spot machine's may be below."""
         return self._rows["*", "address"].on_demand_micros or 0
 
     def offers(self, account: Account, need: Need, now: datetime) -> list[Offer]:
@@ -105,7 +119,7 @@ class Prices:
         found = [
             offer
             for zone in account.zones
-            if not need.regions or need.regions & {zone, region_of(zone)}
+            if not need.regions or need.regions & {zone, region_of(zone), country_of(zone)}
             for kind in account.types or SIZES
             for spot in [True] * need.spot + [False] * need.on_demand
             if (offer := self._offer(account, zone, kind, spot, need)) is not None
@@ -140,7 +154,14 @@ class Prices:
             compute_micros_per_hour=compute,
             disk_micros_per_hour=disk if own else None,
             address_micros_per_hour=self.address_micros,
+            boot_s_max=BOOT_S_MAX,
         )
+
+
+def country_of(zone: str) -> str:
+    """The ISO code of the country that a zone is in; "" where we do not know it."""
+    region = region_of(zone)
+    return COUNTRIES.get(region) or COUNTRIES.get(region.partition("-")[0], "")
 
 
 def disk_gib(offer: Offer) -> int:

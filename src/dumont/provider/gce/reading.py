@@ -17,15 +17,18 @@ PHASES: Mapping[str, Phase] = {
     "STAGING": Phase.STARTING,
     "RUNNING": Phase.RUNNING,
     "PENDING_STOP": Phase.RUNNING,
-    "STOPPING": Phase.STOPPED,
+    "STOPPING": Phase.UNKNOWN,
     "STOPPED": Phase.STOPPED,
     "TERMINATED": Phase.STOPPED,
-    "SUSPENDING": Phase.STOPPED,
+    "SUSPENDING": Phase.UNKNOWN,
     "SUSPENDED": Phase.STOPPED,
-    "DEPROVISIONING": Phase.STOPPED,
+    "DEPROVISIONING": Phase.UNKNOWN,
     "REPAIRING": Phase.UNKNOWN,
 }
-"""By Google's status. A machine that is stopping does our work no more; TERMINATED is what a stopped one shows."""
+"""By Google's status; TERMINATED is what a stopped one shows. One that is on its way may still run for 30 s, or not:
+that is UNKNOWN, and `why` warns.
+"""
+ENDING = ("STOPPING", "STOPPED", "TERMINATED", "SUSPENDING", "SUSPENDED", "DEPROVISIONING")
 
 
 def marks(vm: compute_v1.Instance) -> dict[str, str]:
@@ -54,6 +57,11 @@ def ref_of(vm: compute_v1.Instance) -> Ref:
 def phase_of(vm: compute_v1.Instance) -> Phase:
     """Its phase; a status that we do not know is UNKNOWN and never gone (I6)."""
     return PHASES.get(vm.status, Phase.UNKNOWN)
+
+
+def is_ending(vm: compute_v1.Instance) -> bool:
+    """Whether it ended, or is about to."""
+    return vm.status in ENDING
 
 
 def ran_out(vm: compute_v1.Instance) -> bool:
