@@ -16,11 +16,11 @@ import blake3
 import msgspec
 
 from dumont.errors import BadInput
-from dumont.repository.codec import RAW, Coder
+from dumont.repository.codec import RAW, Coder, codec_of
 from dumont.repository.hands import Blocking
 from dumont.repository.keys import Keys
 from dumont.repository.pack import FRAME_BYTES, Chunks, PackBuilder
-from dumont.repository.probe import DENSE, TEXT, Choice, kind_of
+from dumont.repository.probe import DENSE, NEAR_LINK, SOME_LINK, TEXT, Choice, kind_of
 from dumont.repository.record import DATA, TREE, Pack, pack_key
 from dumont.repository.room import Room
 from dumont.snapshot.chunk import ID_BYTES, is_zeros
@@ -288,7 +288,7 @@ class Filling:
 
     def __init__(self, job: Job, blocking: Blocking) -> None:
         self._coder = Coder()
-        self._choice = Choice()
+        self._choice = Choice(NEAR_LINK if blocking.is_near else SOME_LINK)
         self._blocking = blocking
         self._builder = PackBuilder(job.keys, lambda: os.urandom(16).hex(), lambda: int(time.time()), job.pack_bytes)
         self._open: dict[tuple[str, int], _Frame] = {}
@@ -362,11 +362,12 @@ class Filling:
             frame.chunks = Chunks()
 
     def _emit(self, kind: str, frame_kind: int, plain: memoryview, chunks: Chunks) -> None:
-        codec = self._choice.codec(kind)
-        began = time.perf_counter()
-        encoded = self._coder.encode(codec, plain)
+        recipe = self._choice.recipe(kind)
+        codec = codec_of(recipe)
+        began = time.thread_time()  # a codec has to be paid by the processor; who else wants it is not its fault
+        encoded = self._coder.encode(recipe, plain)
         if kind != DENSE:
-            self._choice.note_frame(kind, codec, time.perf_counter() - began, max(1, len(plain)), len(encoded))
+            self._choice.note_frame(kind, recipe, time.thread_time() - began, max(1, len(plain)), len(encoded))
         if len(encoded) >= len(plain):
             codec, encoded = RAW, plain
         if self._builder.is_full_for(len(encoded), len(chunks.lengths)):
