@@ -33,7 +33,7 @@ RECIPES = {
     TEXT: (recipe(LZ4, _ACCELERATION), LZ4, ZSTD),
     DENSE: (RAW,),
 } | {name: (floats(LZ4, width), floats(ZSTD, width)) for width, name in FLOATS.items()}
-"""How a kind can be encoded, the fastest first. Never raw where something repeats: the repository is to be small, too."""
+"""How a kind can be encoded, the fastest first. Never raw where something repeats: the repository is to be small."""
 _START = {
     recipe(LZ4, _ACCELERATION): (1.6e-9, 0.54),
     LZ4: (2.1e-9, 0.42),
