@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dumont.errors import Corrupt
-from dumont.repository.codec import FRAME_BYTES_MAX, LZ4, RAW, ZSTD, Coder, floats, is_known
+from dumont.repository.codec import FRAME_BYTES_MAX, LZ4, RAW, ZSTD, Coder, codec_of, floats, is_known
 from dumont.repository.probe import DENSE, KINDS, TEXT, Choice, kind_of
 
 CODECS = [RAW, LZ4, ZSTD, *(floats(coder, width) for coder in (LZ4, ZSTD) for width in (2, 4, 8))]
@@ -111,3 +111,40 @@ def test_noise_is_never_encoded():
     choice = Choice()
     choice.note_link(1.0, 1)
     assert {choice.codec(DENSE) for _ in range(200)} == {RAW}
+
+
+def test_a_frame_or_a_pack_that_had_to_wait_does_not_change_the_codec():
+    """The first frame loads a library, and any may meet a busy machine: one figure out of several says nothing."""
+    choice = Choice()
+    for _ in range(3):
+        choice.note_link(1.0, 10**9)
+    before = {kind: choice.recipe(kind) for kind in ("floats2", TEXT)}
+    for kind, recipe in before.items():
+        choice.note_frame(kind, recipe, seconds=1.0, plain=10**6, encoded=5 * 10**5)
+    choice.note_link(1.0, 10**6)
+    assert {kind: choice.recipe(kind) for kind in before} == before
+    for kind, recipe in before.items():
+        for _ in range(9):
+            choice.note_frame(kind, recipe, seconds=1.0, plain=10**6, encoded=5 * 10**5)
+        assert choice.recipe(kind) != recipe, "what stays slow is dropped"
+
+
+def test_what_was_dropped_is_tried_again():
+    """A machine that was busy for a while must not leave a save with the slower codec for good."""
+    choice = Choice()
+    choice.note_link(1.0, 10**9)
+    for _ in range(9):
+        choice.note_frame("floats2", floats(LZ4, 2), seconds=1.0, plain=10**6, encoded=7 * 10**5)
+    assert floats(LZ4, 2) in {choice.recipe("floats2") for _ in range(1000)}
+
+
+def test_a_fast_link_gets_text_sooner_and_larger():
+    """By the same codec, which decodes alike; a slow link gets what takes fewer bytes."""
+    link = Choice(), Choice()
+    link[0].note_link(1.0, 2 * 10**9)
+    link[1].note_link(1.0, 10**8)
+    fast, slower = (one.recipe(TEXT) for one in link)
+    text = writable("".join(f"{number * 7919 % 1000} bottles of beer; " for number in range(20_000)).encode())
+    size = {recipe: len(Coder().encode(recipe, text)) for recipe in (fast, slower)}
+    assert codec_of(fast) == codec_of(slower) == LZ4 and size[slower] < size[fast] < len(text)
+    assert bytes(Coder().decode(LZ4, Coder().encode(fast, text), len(text))) == bytes(text)
