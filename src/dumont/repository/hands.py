@@ -116,10 +116,14 @@ class ForkedHand:
         if self._streams:
             self._streams[1].close()
 
-    def end(self) -> None:
-        """Close what it listens to, which ends it, and wait until it has gone."""
+    def stop(self) -> None:
+        """Close what it listens to, which ends it when it is done with what it does."""
         with contextlib.suppress(OSError):
             self._own.shutdown(socket.SHUT_RDWR)  # to close it is not enough: hands forked later hold this end too
+
+    def end(self) -> None:
+        """Stop it, and wait until it has gone."""
+        self.stop()
         self._own.close()
         if self._pid:
             os.waitpid(self._pid, 0)

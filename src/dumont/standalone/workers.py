@@ -35,6 +35,8 @@ class Workers:
         try:
             yield hands
         finally:
+            for forked in self._forked:
+                forked.stop()  # all at once, and only then wait for each
             for hand in hands:
                 await hand.close()
 

@@ -5,6 +5,7 @@ Chunks come first, in packs, with the directories' objects; then index objects; 
 hashing, encoding, sealing and storing is the hands' work (`intake.py`); here it is decided what is read and kept.
 """
 
+import asyncio
 import contextlib
 import itertools
 import os
@@ -39,6 +40,7 @@ __all__ = ["Draft", "Saved", "save", "start_saving"]
 
 _ATTEMPTS = 5
 _TREES_BYTES = 4 * 2**20
+_TREES_BYTES_MIN = 2**20
 _INDEX_PACKS = 64
 _FINISH = msgspec.msgpack.encode(Finish())
 
@@ -140,7 +142,13 @@ class _Saving:
             await self._learn(listing)
             await self._adopt()
             await self._gather(itertools.chain([first], to_read))
-        self.made = shape(self.found, pages, everything=not trusted)
+        finishing = [asyncio.ensure_future(hand.ask(_FINISH)) for hand in self.hands if first is not None]
+        await asyncio.sleep(0)  # they put their last packs meanwhile
+        try:
+            self.made = shape(self.found, pages, everything=not trusted)
+        finally:
+            finished = await asyncio.gather(*finishing)
+        await self._take_all(finished)
         relied = memory.packs if memory else frozenset()
         if memory is None or not trusted or self.made.root != memory.root:
             await self._learn(listing)
@@ -225,21 +233,20 @@ class _Saving:
         if known is not None:
             keep_links(self.found, known)
             self.fuzzy |= changed_since(self.found, known)
-        await self._finish()
 
     async def _store_trees(self) -> None:
         """Have the hands keep directory objects that are not stored, in batches by turns."""
         bodies = [body for id, body in self.made.bodies.items() if not self._is_stored(id)]
+        share = sum(map(len, bodies)) // len(self.hands) + 1
         asked = []
-        for turn, batch in enumerate(batches(bodies, len, _TREES_BYTES)):
+        for turn, batch in enumerate(batches(bodies, len, max(_TREES_BYTES_MIN, min(share, _TREES_BYTES)))):
             asked.append(self.hands[turn % len(self.hands)].ask(msgspec.msgpack.encode(KeepTrees(batch))))
-        for answer in asked:
-            await self._take(msgspec.msgpack.decode(await answer, type=Kept).packs)
-        await self._finish()
+        asked += [hand.ask(_FINISH) for hand in self.hands]
+        await self._take_all(await asyncio.gather(*asked))
 
-    async def _finish(self) -> None:
-        for hand in self.hands:
-            await self._take(msgspec.msgpack.decode(await hand.ask(_FINISH), type=Kept).packs)
+    async def _take_all(self, answers: Sequence[bytes]) -> None:
+        for answer in answers:
+            await self._take(msgspec.msgpack.decode(answer, type=Kept).packs)
 
     async def _take(self, packs: list[Pack]) -> None:
         self.packs += packs
