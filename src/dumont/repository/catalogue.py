@@ -36,15 +36,20 @@ class Catalogue:
             else:
                 self.packs.setdefault(pack.name, pack)
             for chunk, spot in spots(pack):
-                if trusted and chunk not in self._trusted:
-                    self._trusted[chunk] = spot
-                else:
-                    self._others.setdefault(chunk, []).append(spot)
+                if trusted and self._trusted.setdefault(chunk, spot) is spot:
+                    continue
+                self._others.setdefault(chunk, []).append(spot)
 
     def relies_on(self, chunk: bytes) -> Pack | None:
         """The trusted pack that holds `chunk` and is not in `doomed`: a writer need not store it again."""
         spot = self._trusted.get(chunk)
         return spot[0] if spot and spot[0].name not in self.doomed else None
+
+    def holding(self, chunks: set[bytes]) -> set[str]:
+        """Names of all packs that may be relied on for any of `chunks`."""
+        trusted = self._trusted
+        names = {trusted[chunk][0].name for chunk in trusted.keys() & chunks}
+        return names - self.doomed
 
     def find(self, chunk: bytes) -> Spot | None:
         """Where to read `chunk` first."""

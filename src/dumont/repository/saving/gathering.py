@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from os import stat_result
-from stat import S_IMODE
 
 import msgspec
 from msgspec.structs import replace
@@ -41,6 +40,7 @@ BATCH_BYTES = 8 * 2**20
 _BATCH_FILES = 512
 _TRIES = 3
 _NO_ID = bytes(ID_BYTES)
+_MODE = 0o7777
 _encode = msgspec.msgpack.encode
 _decode_files = msgspec.msgpack.Decoder(FilesRead).decode
 _decode_blocks = msgspec.msgpack.Decoder(BlocksRead).decode
@@ -81,14 +81,14 @@ class _Blocks:
 
 @dataclass
 class Gathering:
-    """`is_stored` tells whether a chunk need not be kept; `on_packs` hears of packs that were stored.
+    """`is_stored` gives something true for a chunk that need not be kept; `on_packs` hears of packs that were stored.
 
     `fuzzy`: paths that moved while they were read, whatever was tried. What has gone meanwhile has no entry.
     """
 
     place: Place
     found: Survey
-    is_stored: Callable[[bytes], bool]
+    is_stored: Callable[[bytes], object]
     on_packs: Callable[[list[Pack]], Awaitable[None]]
     progress: Progress
     cut: Cut
@@ -148,8 +148,8 @@ class Gathering:
         claimed, is_stored = self._claimed, self.is_stored
         keep = []
         count = len(ids) // ID_BYTES
-        for number in range(count):
-            chunk = ids[number * ID_BYTES : (number + 1) * ID_BYTES]
+        for number, at in enumerate(range(0, len(ids), ID_BYTES)):
+            chunk = ids[at : at + ID_BYTES]
             if chunk in claimed or chunk == _NO_ID or is_stored(chunk):
                 continue
             claimed.add(chunk)
@@ -161,11 +161,16 @@ class Gathering:
         files: list[tuple[Folder, int, stat_result]] = []
         length = 0
         total = files_total = 0
+        holey = self.found.holey
         for folder, number, look in to_read:
             size = look.st_size
             total += size
             files_total += 1
-            if size >= SMALL_FILE_BYTES_MAX or look.st_blocks * 512 < size or self._is_holey(folder, number):
+            if (
+                size >= SMALL_FILE_BYTES_MAX
+                or look.st_blocks * 512 < size
+                or (holey and self._is_holey(folder, number))
+            ):
                 self._large.append((folder, number, 0))
                 continue
             if files and (length + size > BATCH_BYTES or len(files) >= _BATCH_FILES):
@@ -181,8 +186,7 @@ class Gathering:
             yield from self._blocks_of(*self._large.popleft())
 
     def _is_holey(self, folder: Folder, number: int) -> bool:
-        holey = self.found.holey
-        return bool(holey) and join(folder.path, folder.names[number]) in holey
+        return join(folder.path, folder.names[number]) in self.found.holey
 
     def _blocks_of(self, folder: Folder, number: int, tries: int) -> "Iterator[_Blocks]":
         path = join(folder.path, folder.names[number])
@@ -215,28 +219,23 @@ class Gathering:
             yield _Blocks(request, large, numbers)
 
     def _take_files(self, batch: _Files, answer: FilesRead) -> bytes:
-        at = 0
+        at = total = 0
+        ids, odd, xattrs = answer.ids, answer.odd, answer.xattrs
         for number, (folder, name_number, look) in enumerate(batch.files):
             size = look.st_size
+            total += size
             end = at + -(-size // SMALL_BLOCK_BYTES) * ID_BYTES
-            self.progress.done_files += 1
-            self.progress.done_bytes += size
-            if number in answer.odd:
-                self._take_odd(folder, name_number, answer.odd[number])
+            if number in odd:
+                self._take_odd(folder, name_number, odd[number])
             else:
-                chunks = tuple(answer.ids[first : first + ID_BYTES] for first in range(at, end, ID_BYTES))
-                folder.entries[name_number] = Entry(
-                    Kind.FILE,
-                    S_IMODE(look.st_mode),
-                    look.st_uid,
-                    look.st_gid,
-                    look.st_mtime_ns,
-                    size,
-                    chunks,
-                    xattrs=answer.xattrs.get(number, ()),
-                )
+                one = end - at == ID_BYTES
+                chunks = (ids[at:end],) if one else tuple(ids[cut : cut + ID_BYTES] for cut in range(at, end, ID_BYTES))
+                entry = Entry(Kind.FILE, look.st_mode & _MODE, look.st_uid, look.st_gid, look.st_mtime_ns, size, chunks)
+                folder.entries[name_number] = replace(entry, xattrs=xattrs[number]) if number in xattrs else entry
             at = end
-        return answer.ids
+        self.progress.done_files += len(batch.files)
+        self.progress.done_bytes += total
+        return ids
 
     def _take_odd(self, folder: Folder, number: int, why: str) -> None:
         if why == "changed":

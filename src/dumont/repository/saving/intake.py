@@ -34,6 +34,7 @@ SMALL_FILE_BYTES_MAX = 2**20
 """Files below this size are read whole, many in a batch; their blocks are of SMALL_BLOCK_BYTES (`model.commit`)."""
 _PROBED_BYTES_MIN = 32 * 2**10
 _PROBED_EVERY_BYTES = 4 * SMALL_BLOCK_BYTES
+_LARGE_PROBED_EVERY_BYTES = 4 * FRAME_BYTES
 _RUN_BYTES_MIN = FRAME_BYTES // 4
 _NO_ID = bytes(ID_BYTES)
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
@@ -333,7 +334,8 @@ class Filling:
             first, last = ranges[number]
             if first == last:
                 continue
-            if first == end and was_whole and end - probed_at < _PROBED_EVERY_BYTES:
+            every_bytes = _PROBED_EVERY_BYTES if last - first < FRAME_BYTES else _LARGE_PROBED_EVERY_BYTES
+            if first == end and was_whole and end - probed_at < every_bytes:
                 now = kind  # it goes on in the same file, most likely
             elif last - first < _PROBED_BYTES_MIN:
                 now = TEXT

@@ -227,7 +227,8 @@ class _Saving:
     async def _gather(self, to_read: Found) -> None:
         known = self.draft.known
         cut = by_content if known is None else like(known)
-        gathering = Gathering(self.place, self.found, self._is_stored, self._take, self.progress, cut)
+        is_stored = self.repo.catalogue.relies_on
+        gathering = Gathering(self.place, self.found, is_stored, self._take, self.progress, cut)
         await gathering.run(to_read, self.hands)
         self.fuzzy |= gathering.fuzzy
         if known is not None:
@@ -270,13 +271,9 @@ class _Saving:
 
     def _relied(self) -> frozenset[str]:
         """The packs that hold what has changed, or everything when nothing is remembered."""
-        relies_on = self.repo.catalogue.relies_on
-        chunks = (
-            chunk
-            for folder in self.found.folders.values()
-            for entry in folder.entries
-            if entry
-            for chunk in entry.chunks
-        )
-        found = {pack.name for chunk in chunks if (pack := relies_on(chunk))}
-        return frozenset(found.union(pack.name for id in self.made.bodies if (pack := relies_on(id))))
+        chunks = set(self.made.bodies)
+        for folder in self.found.folders.values():
+            for entry in folder.entries:
+                if entry and entry.chunks:
+                    chunks.update(entry.chunks)
+        return frozenset(self.repo.catalogue.holding(chunks))

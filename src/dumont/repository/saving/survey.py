@@ -109,20 +109,25 @@ def _compare(
     place: Place, folder: Folder, page: Page | None, looks: list[os.stat_result], found: Survey
 ) -> Iterator[tuple[Folder, int, os.stat_result]]:
     """Take over what is remembered; yield what is not."""
+    sizes = [look.st_size for look in looks if look.st_mode & _FORMAT == stat.S_IFREG]
+    found.files += len(sizes)
+    found.plain_bytes += sum(sizes)
     for number, look in enumerate(looks):
-        mode = look.st_mode & _FORMAT
-        if mode == stat.S_IFREG:
-            found.files += 1
-            found.plain_bytes += look.st_size
-        if look.st_nlink > 1 and mode != stat.S_IFDIR:
+        if look.st_nlink > 1 and not stat.S_ISDIR(look.st_mode):
             found.linked.setdefault((look.st_dev, look.st_ino), []).append((folder, number))
     if page and page.names == folder.names and page.marks == folder.marks and page.own == folder.own:
         folder.page = page
         return
-    known: dict[bytes, tuple[Mark | None, Entry | None]] = {}
-    if page:
-        entries = _decode_entries(page.entries)
-        known = {name: (mark, entry) for name, mark, entry in zip(page.names, page.marks, entries, strict=True)}
+    if page is None:
+        for number, look in enumerate(looks):
+            if look.st_mode & _FORMAT == stat.S_IFREG:
+                folder.entries.append(None)
+                yield folder, number, look
+            else:
+                folder.entries.append(_small_entry(place, folder, folder.names[number], look, found))
+        return
+    entries = _decode_entries(page.entries)
+    known = {name: (mark, entry) for name, mark, entry in zip(page.names, page.marks, entries, strict=True)}
     for number, (name, mark, look) in enumerate(zip(folder.names, folder.marks, looks, strict=True)):
         before, entry = known.get(name, (None, None))
         if before is not None and before == mark and not stat.S_ISDIR(look.st_mode):
