@@ -41,6 +41,10 @@ _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _DONTCACHE = 0x80  # RWF_DONTCACHE, Linux 6.14: pages that this read brings in go again, others stay
 
 
+_Read = tuple[str, tuple[tuple[bytes, bytes], ...]]
+"""Why a file could not be read, "" when it was; and its `user.` attributes."""
+
+
 class Job(msgspec.Struct, frozen=True):
     """What a hand must know first. `top` is the directory that is saved."""
 
@@ -162,45 +166,49 @@ class Intake:
         xattrs: dict[int, tuple[tuple[bytes, bytes], ...]] = {}
         number = at = 0
         view = batch.room.view
+        hashed, key, ranges = blake3.blake3, self._key, batch.ranges
         for path, files in request.folders:
+            folder, missing = self._folder(path)
             for name, size, ctime_ns in files:
-                why, more = self._read_file(path, name, view[at : at + size + 1], ctime_ns)
+                end = at + size
+                why, more = missing or self._read_file(name, folder, view[at : end + 1], ctime_ns)
                 if not why and ctime_ns > racy_from_ns:
                     why = "changed"  # or might have been, without showing it
-                blocks = range(at, at + size, SMALL_BLOCK_BYTES)
                 if why:
                     odd[number] = why
-                    ids += [_NO_ID] * len(blocks)
-                    batch.ranges += [(0, 0)] * len(blocks)
+                    count = -(-size // SMALL_BLOCK_BYTES)
+                    ids += [_NO_ID] * count
+                    ranges += [(0, 0)] * count
                 else:
-                    for start in blocks:
-                        end = min(start + SMALL_BLOCK_BYTES, at + size)
-                        ids.append(blake3.blake3(view[start:end], key=self._key).digest())
-                        batch.ranges.append((start, end))
-                    at += size
+                    while at < end:
+                        cut = min(at + SMALL_BLOCK_BYTES, end)
+                        ids.append(hashed(view[at:cut], key=key).digest())
+                        ranges.append((at, cut))
+                        at = cut
                 if more:
                     xattrs[number] = more
                 number += 1
         batch.ids = b"".join(ids)
         return FilesRead(batch.ids, odd, xattrs)
 
-    def _read_file(
-        self, path: bytes, name: bytes, room: memoryview, ctime_ns: int
-    ) -> tuple[str, tuple[tuple[bytes, bytes], ...]]:
-        """Read one file into `room`, which has a byte more than it should take; why it could not be, and its xattrs."""
+    def _folder(self, path: bytes) -> tuple[int, _Read | None]:
+        """The open directory, to be used before another is asked for; or what there is to say of each of its files."""
         try:
-            fd = self._open(name, self._place.directory(path))
+            return self._place.directory(path), None
         except OSError as error:
-            if is_absent(error) or error.errno == errno.ENXIO:
-                return "gone", ()
-            return f"unreadable: {error.strerror}", ()
+            return -1, _not_opened(error)
+
+    def _read_file(self, name: bytes, directory: int, room: memoryview, ctime_ns: int) -> _Read:
+        """Read one file into `room`, which has a byte more than it should take."""
+        try:
+            fd = self._open(name, directory)
+        except OSError as error:
+            return _not_opened(error)
         try:
             length = os.readv(fd, [room])
-            now = os.fstat(fd)
-            names = os.listxattr(fd)
-            if length != len(room) - 1 or now.st_ctime_ns != ctime_ns:
+            if length != len(room) - 1 or os.fstat(fd).st_ctime_ns != ctime_ns:
                 return "changed", ()
-            return "", xattrs_of(fd) if names else ()
+            return "", xattrs_of(fd) if os.listxattr(fd) else ()
         except OSError as error:
             if error.errno in (errno.ENOTSUP, errno.EOPNOTSUPP):
                 return "", ()
@@ -278,6 +286,11 @@ class Intake:
         numbers = range(len(batch.ranges)) if request.chunks is None else request.chunks
         self._filling.add(batch.room.view, batch.ids, batch.ranges, numbers)
         self._spare.append(batch.room)
+
+
+def _not_opened(error: OSError) -> _Read:
+    absent = is_absent(error) or error.errno == errno.ENXIO
+    return ("gone" if absent else f"unreadable: {error.strerror}"), ()
 
 
 def _is_as_before(now: os.stat_result, request: ReadBlocks) -> bool:
