@@ -112,10 +112,27 @@ def read_in(line: str) -> Keys:
         raise BadInput("that is no writer's key: it begins with dumont-writer- and is one line") from error
 
 
+def stretch(passphrase: bytes, salt: bytes) -> bytes:
+    """The key that wraps a secret for `passphrase`. `salt`: 16 random bytes, never used before.
+
+    Takes 64 MiB and some 60 ms, on purpose.
+    """
+    return _stretch(_passphrase_slot(salt, ""), passphrase)
+
+
 def wrap_with_passphrase(secret: bytes, passphrase: bytes, salt: bytes, label: str = "") -> Slot:
-    """`salt`: 16 random bytes, never used before. Takes 64 MiB and some 60 ms, on purpose."""
-    slot = Slot("passphrase", salt, b"", _KIB, _PASSES, _LANES, label)
-    return _proven(slot, secret, AESGCM(_stretch(slot, passphrase)).encrypt(_NONCE, secret, _aad(slot)))
+    """`salt` as for `stretch`, which this waits for."""
+    return wrap_with_stretched(secret, stretch(passphrase, salt), salt, label)
+
+
+def wrap_with_stretched(secret: bytes, key: bytes, salt: bytes, label: str = "") -> Slot:
+    """As `wrap_with_passphrase`, with what `stretch` made of the passphrase and this `salt`. It wraps one secret."""
+    slot = _passphrase_slot(salt, label)
+    return _proven(slot, secret, AESGCM(key).encrypt(_NONCE, secret, _aad(slot)))
+
+
+def _passphrase_slot(salt: bytes, label: str) -> Slot:
+    return Slot("passphrase", salt, b"", _KIB, _PASSES, _LANES, label)
 
 
 def wrap_with_key(secret: bytes, key: bytes, salt: bytes, label: str = "") -> Slot:

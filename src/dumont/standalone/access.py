@@ -28,7 +28,7 @@ from dumont.repository.repository import (
     open_repository,
     read_config,
 )
-from dumont.standalone.early import Unlocking
+from dumont.standalone.early import Stretching, Unlocking
 from dumont.standalone.known import Known, caches_of, recall, remember, where_is
 from dumont.standalone.secret import Secrets
 from dumont.standalone.surroundings import Surroundings
@@ -59,7 +59,7 @@ class Door:
     secrets: Secrets
     caches: Path
     entropy: Entropy
-    unlocking: Unlocking | None = None
+    unlocking: Unlocking | Stretching | None = None
 
     @property
     def where(self) -> str:
@@ -104,7 +104,7 @@ class Door:
         if known is None:
             return await self._anew()
         passphrase = self.secrets.passphrase(new=False)
-        begun = self.unlocking if self.unlocking and self.unlocking.slot == known.slot else None
+        begun = self.unlocking if isinstance(self.unlocking, Unlocking) and self.unlocking.slot == known.slot else None
         opening = asyncio.to_thread(begun.secret) if begun else asyncio.to_thread(self._try, known.slot, passphrase)
         listing, secret = await asyncio.gather(look(self.store), opening)
         if marker_key(known.config.repository) not in listing.others or secret is None:
@@ -168,9 +168,8 @@ class Door:
             open_directory(self.address, create=True)
         await require_conditional_writes(self.store, self.entropy(16).hex(), self.where)
         try:
-            wrap = wrap_with_key if self.secrets.key_file else wrap_with_passphrase
             repository = await create_repository(
-                self.store, lambda secret, salt: wrap(secret, passphrase, salt), self.entropy
+                self.store, lambda secret, salt: self._wrap(secret, passphrase, salt), self.entropy
             )
         except AlreadyStored as error:
             raise BadInput(
@@ -179,6 +178,14 @@ class Door:
         config = await read_config(self.store)
         remember(self.caches, self.where, Known(config, config.slot))
         return replace(self._opened(repository, await look(self.store)), created=True)
+
+    def _wrap(self, secret: bytes, passphrase: bytes, salt: bytes) -> Slot:
+        if self.secrets.key_file:
+            return wrap_with_key(secret, passphrase, salt)
+        begun = self.unlocking
+        if isinstance(begun, Stretching) and begun.passphrase == passphrase and (slot := begun.wrap(secret)):
+            return slot
+        return wrap_with_passphrase(secret, passphrase, salt)
 
     def _opened(self, repository: Repository, listing: Listing) -> Opened:
         keys = repository.keys

@@ -3,52 +3,86 @@
 import argparse
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from dumont.errors import DumontError
-from dumont.repository.keys import Slot, unwrap
+from dumont.repository.keys import SALT_BYTES, Slot, stretch, unwrap, wrap_with_stretched
+from dumont.repository.record import CONFIG
 from dumont.standalone.known import caches_of, recall, where_is
 from dumont.standalone.secret import Secrets
-from dumont.store.address import parse
+from dumont.store.address import Scheme, parse
 
 
-class Unlocking:
-    """`slot` being opened. Make it while this program has one thread."""
+class _Aside:
+    """`work` being done in a process of its own. Make it while this program has one thread."""
 
-    def __init__(self, slot: Slot, passphrase: bytes) -> None:
-        self.slot = slot
+    def __init__(self, work: Callable[[], bytes]) -> None:
         self._from, into = os.pipe()
         self._pid = os.fork()
         if self._pid == 0:
-            _unlock(slot, passphrase, into)
+            _work(work, into)
         os.close(into)
 
-    def secret(self) -> bytes | None:
-        """The secret, or None when it was not had; waits for it. Call it once."""
+    def result(self) -> bytes | None:
+        """What the work gave, or None when it failed; waits for it. Call it once."""
         with open(self._from, "rb") as pipe:
             body = pipe.read()
         os.waitpid(self._pid, 0)
         return body or None
 
 
-def begin(options: argparse.Namespace, environment: Mapping[str, str]) -> Unlocking | None:
-    """Begin to open the repository of the options, if this machine knows how and nobody has to type anything.
+class Unlocking:
+    """`slot` being opened."""
+
+    def __init__(self, slot: Slot, passphrase: bytes) -> None:
+        self.slot = slot
+        self._aside = _Aside(lambda: unwrap(slot, passphrase))
+
+    def secret(self) -> bytes | None:
+        """The secret, or None when it was not had; waits for it. Call it once."""
+        return self._aside.result()
+
+
+class Stretching:
+    """`passphrase` being stretched with a new salt, for a repository that is most likely to be made."""
+
+    def __init__(self, passphrase: bytes) -> None:
+        self.passphrase = passphrase
+        self._salt = salt = os.urandom(SALT_BYTES)
+        self._aside = _Aside(lambda: stretch(passphrase, salt))
+
+    def wrap(self, secret: bytes) -> Slot | None:
+        """`secret` in a slot, or None when there is no key; waits for it. Call it once: a salt is for one secret."""
+        key = self._aside.result()
+        return wrap_with_stretched(secret, key, self._salt) if key else None
+
+
+def begin(options: argparse.Namespace, environment: Mapping[str, str]) -> Unlocking | Stretching | None:
+    """Begin to open the repository of the options, if this machine knows how and nobody has to type anything; or to
+    make it, where a save finds a directory without one.
 
     Raises BadInput for what would be wrong later, too.
     """
     secrets = Secrets(environment, options.passphrase_file, options.insecure_no_passphrase, options.key_file)
-    known = recall(caches_of(environment), where_is(parse(options.repo)))
-    if known is None or known.slot.kind != "passphrase" or secrets.writer_key() or secrets.key_file:
+    if secrets.writer_key() or secrets.key_file:
         return None
-    passphrase = secrets.given()
-    return None if passphrase is None else Unlocking(known.slot, passphrase)
+    address = parse(options.repo)
+    known = recall(caches_of(environment), where_is(address))
+    if known is not None and known.slot.kind == "passphrase":
+        passphrase = secrets.given()
+        return None if passphrase is None else Unlocking(known.slot, passphrase)
+    is_new = options.verb == "save" and address.scheme is Scheme.FILE
+    if known is None and is_new and not os.path.lexists(os.path.join(address.path, CONFIG)):
+        passphrase = secrets.given()
+        return None if passphrase is None else Stretching(passphrase)
+    return None
 
 
-def _unlock(slot: Slot, passphrase: bytes, into: int) -> None:
+def _work(work: Callable[[], bytes], into: int) -> None:
     """The life of the process: it never returns."""
     try:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-        os.write(into, unwrap(slot, passphrase))
+        os.write(into, work())
     except (DumontError, OSError):
         pass  # whoever waits finds nothing, tries itself, and says what is wrong
     finally:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dumont.standalone.early import Unlocking
+from dumont.standalone.early import Stretching, Unlocking
 
 if TYPE_CHECKING:  # it brings asyncio, which is to be imported after the passphrase is being stretched
     from dumont.store.opening import OpenCloud
@@ -19,14 +19,14 @@ _START_TIME = 19
 class Surroundings:
     """`entropy` gives unguessable bytes. `started_s`: when this process began, by CLOCK_BOOTTIME.
 
-    `unlocking`: the repository is being opened already.
+    `unlocking`: the repository is being opened already, or what it takes to make it is being prepared.
     """
 
     environment: Mapping[str, str]
     open_cloud: "OpenCloud"
     entropy: Callable[[int], bytes]
     started_s: float
-    unlocking: Unlocking | None = None
+    unlocking: Unlocking | Stretching | None = None
 
     def seconds(self) -> float:
         """Seconds since this process began."""
