@@ -29,19 +29,19 @@ class Aside:
                 os.mkdir(self.path, 0o700)
             except OSError as error:
                 raise BadInput(f"{parent} can't be written, and files are built there: {error.strerror}") from error
-            self._fd = os.open(self.path, DIRECTORY)
-            if _lock(self._fd, fcntl.LOCK_SH) and _is_still(self.path, self._fd):
-                os.fchmod(self._fd, 0o700)  # without what a set-group-id directory above hands down
+            self.fd = os.open(self.path, DIRECTORY)
+            if _lock(self.fd, fcntl.LOCK_SH) and _is_still(self.path, self.fd):
+                os.fchmod(self.fd, 0o700)  # without what a set-group-id directory above hands down
                 return
-            os.close(self._fd)  # somebody cleaned up between the two calls
+            os.close(self.fd)  # somebody cleaned up between the two calls
         raise Refused(f"{parent} could not be used to build files: others remove them there")
 
     def remove(self) -> None:
         """Remove it with whatever is left in it."""
-        if self._fd >= 0:
+        if self.fd >= 0:
             shutil.rmtree(self.path, ignore_errors=True)
-            os.close(self._fd)
-            self._fd = -1
+            os.close(self.fd)
+            self.fd = -1
 
 
 def join_aside(path: bytes) -> int:

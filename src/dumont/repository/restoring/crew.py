@@ -15,17 +15,21 @@ from dumont.model.commit import HOLE, Entry
 from dumont.repository.catalogue import Catalogue
 from dumont.repository.hands import Hand
 from dumont.repository.progress import Progress
-from dumont.repository.restoring.route import Batch, Making, Routes
+from dumont.repository.restoring.growing import Growth
+from dumont.repository.restoring.route import Batch, Making, Order, Routes, apart, newest_first
 from dumont.repository.restoring.route import Place as Where
-from dumont.repository.restoring.unit import Answer, Examine, Finish, Settle, Unit
+from dumont.repository.restoring.unit import SMALL_BYTES_MAX, Answer, Examine, Finish, Settle, Unit
 from dumont.snapshot.chunk import block_ranges
 
-SMALL_BYTES_MAX = 2**20
-"""Files up to this size are part of the working set."""
 _AT_ONCE = 2
 """Messages under way to each hand: one that it works on, one that waits."""
 _BATCH_FILES = 32_768
 _BATCH_BYTES = 512 * 2**20
+_GROWN_FILES = 131_072
+"""A tree that grows takes more, for nothing is remembered of its files."""
+_EARLY_UNITS, _EARLY_FILES, _EARLY_CHUNKS_MAX = 8, 1_500, 16_384
+"""While directories are made and small files planned, hands would be idle. One unit of large files for so many small
+ones takes about that long, if the large ones are so few that planning those takes no time."""
 _EXAMINED_BYTES = 64 * 2**20
 _EXAMINED_FILES = 256
 _encode = msgspec.msgpack.encode
@@ -34,13 +38,18 @@ _decode = msgspec.msgpack.Decoder(Answer).decode
 
 @dataclass
 class Crew:
-    """`flush` makes durable what was built, and may wait. `clock` gives seconds. `hit`: what failed, and why."""
+    """`flush` makes durable what was built, and may wait. `clock` gives seconds. `hit`: what failed, and why.
+
+    `growth`: the target is empty, and a tree for it grows aside. `is_near`: so is the store.
+    """
 
     hands: Sequence[Hand]
     catalogue: Catalogue
     flush: Callable[[], None]
     clock: Callable[[], float]
     progress: Progress
+    is_near: bool = False
+    growth: Growth | None = None
     hit: dict[int, str] = field(default_factory=dict)
     fetched_bytes: int = 0
     _makings: dict[int, Making] = field(default_factory=dict)
@@ -50,6 +59,7 @@ class Crew:
     _under_way: Counter[int] = field(default_factory=Counter)
     _settled: int = 0
     _settling: list[asyncio.Task[None]] = field(default_factory=list)
+    _beside: list[asyncio.Task[None]] = field(default_factory=list)
 
     async def examine(self, files: list[tuple[bytes, Entry]]) -> list[tuple[int, ...] | None]:
         """What each of those files of the target lacks, as `Answer.wrong` says it."""
@@ -69,30 +79,52 @@ class Crew:
         self._makings = {making.number: making for making in makings}
         small = [making for making in makings if making.entry.size <= SMALL_BYTES_MAX]
         large = [making for making in makings if making.entry.size > SMALL_BYTES_MAX]
+        large_units = self._units(large, lambda runs: apart(runs, len(self.hands)))
         try:
-            await self._stage(small, newest_first=True)
+            if self.growth:
+                self._batch = Batch(_GROWN_FILES, _BATCH_BYTES)
+                self._begin_early(small, large, large_units)
+                await to_the_end(self.growth.begin)
+            await self._stage(self._units(small, newest_first))
             self.progress.working_set_s = self.clock() - self.progress.started_s
-            await self._stage(large, newest_first=False)
+            if self.growth:
+                self._beside.append(asyncio.create_task(to_the_end(self.growth.finish)))
+            await self._stage(large_units)
         finally:
-            for task in self._settling:
+            for task in (*self._settling, *self._beside):
                 task.cancel()
-            await asyncio.gather(*self._settling, return_exceptions=True)
+            await asyncio.gather(*self._settling, *self._beside, return_exceptions=True)
 
-    async def _stage(self, makings: list[Making], newest_first: bool) -> None:
+    def _begin_early(self, small: list[Making], large: list[Making], units: Iterator[Unit]) -> None:
+        """Give hands something to do until there is a plan of what is small."""
+        if not self.is_near or sum(len(making.entry.chunks) for making in large) > _EARLY_CHUNKS_MAX:
+            return
+        for _ in range(min(_EARLY_UNITS, len(small) // _EARLY_FILES)):
+            for hand in self.hands:
+                if (unit := self._next(units)) is not None:
+                    self._beside.append(asyncio.create_task(self._carry_out(hand, unit)))
+
+    async def _stage(self, units: Iterator[Unit]) -> None:
         """Make these, and wait until they are in place: to make what is small durable, with nothing large beside it."""
-        units = self._units(makings, newest_first)
 
         async def lane(hand: Hand) -> None:
             while (message := self._next(units)) is not None:
-                answer = _decode(await hand.ask(_encode(message)))
-                self._take(message, answer)
-                self._under_way[message.batch] -= 1
-                self._settle_what_is_done()
+                await self._carry_out(hand, message)
 
         await self._all(lane)
+        if self._beside:
+            await asyncio.gather(*self._beside)
+            self._beside.clear()
+            await self._all(lane)  # what followed from it
         self._batch.turn()
         self._settle_what_is_done()
         await asyncio.gather(*self._settling)
+
+    async def _carry_out(self, hand: Hand, message: Unit | Finish) -> None:
+        answer = _decode(await hand.ask(_encode(message)))
+        self._take(message, answer)
+        self._under_way[message.batch] -= 1
+        self._settle_what_is_done()
 
     def _next(self, units: Iterator[Unit]) -> Unit | Finish | None:
         if self._ready:
@@ -107,9 +139,9 @@ class Crew:
         self._under_way[message.batch] += 1
         self._ready.append(message)
 
-    def _units(self, makings: list[Making], newest_first: bool) -> Iterator[Unit]:
+    def _units(self, makings: list[Making], order: Order) -> Iterator[Unit]:
         routes = Routes(self.catalogue, self._tried)
-        yield from routes.units(makings, self._batch, newest_first)
+        yield from routes.units(makings, self._batch, order)
         for number, why in routes.lost.items():
             self.hit.setdefault(number, why)
 
@@ -194,6 +226,8 @@ class Crew:
         if before is not None:
             await before
         await asyncio.to_thread(self.flush)
+        if self.growth and not batch:
+            await to_the_end(self.growth.move_in)
         await asyncio.gather(*(hand.ask(_encode(Settle(batch))) for hand in self.hands))
 
     async def _all(self, lane: Callable[[Hand], Coroutine[Any, Any, None]]) -> None:
@@ -205,6 +239,16 @@ class Crew:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def to_the_end(work: Callable[[], None]) -> None:
+    """Have a thread do `work`. Who is cancelled waits for it: it holds open directories that are closed next."""
+    thread = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        await asyncio.shield(thread)
+    except asyncio.CancelledError:
+        await asyncio.wait([thread])
+        raise
 
 
 def _targets(item: int, at: int, more: tuple[int, ...]) -> Iterator[tuple[int, int]]:

@@ -4,7 +4,6 @@ Bytes are read, decrypted and decoded in buffers that are used again, hashed, an
 more than the work. A file gets its final name whole and durable, by a rename.
 """
 
-import errno
 import os
 import stat
 from collections import defaultdict
@@ -21,10 +20,12 @@ from dumont.repository.hands import Blocking
 from dumont.repository.pack import frame_about
 from dumont.repository.record import pack_key
 from dumont.repository.restoring.aside import join_aside
+from dumont.repository.restoring.growing import open_tree, placing
 from dumont.repository.restoring.standing import examine
 from dumont.repository.restoring.unit import (
     FRAME_BYTES_MAX,
     RUN_BYTES,
+    SMALL_BYTES_MAX,
     Answer,
     Examine,
     Finish,
@@ -88,6 +89,7 @@ class Landing:
             raise Corrupt(f"{job.target!r} became another directory meanwhile: somebody else works there")
         self._aside = join_aside(job.aside)
         self._shared = os.open(SHARED, DIRECTORY, dir_fd=self._aside)
+        self._tree = open_tree(self._aside) if job.grows else None
         own = f"{os.getpid()}-{id(self)}"
         os.mkdir(own, 0o700, dir_fd=self._aside)
         self._own = os.open(own, DIRECTORY, dir_fd=self._aside)
@@ -177,18 +179,20 @@ class Landing:
         """Make an ordinary file whose whole content is `data`: most are small, and this is done for each of them."""
         entry = item.entry
         mode = self._first_mode(entry)
-        fd = os.open(b"%d" % item.number, _NEW | os.O_EXCL, mode, dir_fd=self._own)
+        directory, name = self._site(item, batch)
+        fd = os.open(name, _NEW | os.O_EXCL, mode, dir_fd=directory)
         try:
             if os.write(fd, data) != len(data):
                 write_whole(fd, data, 0)
             dress_new(fd, entry, self._owner, mode)
         finally:
             os.close(fd)
-        self._ready[batch].append(item)
+        self._is_made(item, batch, directory)
 
-    def create(self, item: Item) -> int:
+    def create(self, item: Item, batch: int) -> int:
         """Open a new file for `item`."""
-        return os.open(b"%d" % item.number, _NEW | os.O_EXCL, self._first_mode(item.entry), dir_fd=self._own)
+        directory, name = self._site(item, batch)
+        return os.open(name, _NEW | os.O_EXCL, self._first_mode(item.entry), dir_fd=directory)
 
     def open_shared(self, item: Item) -> int:
         """Open the file that several units make."""
@@ -206,25 +210,37 @@ class Landing:
             dress_new(fd, item.entry, self._owner, self._first_mode(item.entry))
         finally:
             os.close(fd)
-        self._ready[batch].append(item)
+        self._is_made(item, batch, self._site(item, batch)[0])
 
     def make_bare(self, item: Item, batch: int) -> None:
         """Make an item that has no content: an empty file, one that is a hole, a symlink or a fifo."""
-        name = b"%d" % item.number
         if item.entry.kind is Kind.FILE:
-            self.close(item, self.create(item), batch)
+            self.close(item, self.create(item, batch), batch)
             return
+        directory, name = self._site(item, batch)
         if item.entry.kind is Kind.SYMLINK:
-            os.symlink(item.entry.target, name, dir_fd=self._own)
+            os.symlink(item.entry.target, name, dir_fd=directory)
         else:
-            os.mkfifo(name, 0o600, dir_fd=self._own)
-        dress(self._own, name, item.entry)
-        self._ready[batch].append(item)
+            os.mkfifo(name, 0o600, dir_fd=directory)
+        dress(directory, name, item.entry)
+        self._is_made(item, batch, directory)
 
-    def drop(self, item: Item, fd: int) -> None:
+    def drop(self, item: Item, batch: int, fd: int) -> None:
         """Take back what was begun of `item`."""
         os.close(fd)
-        os.unlink(b"%d" % item.number, dir_fd=self._own)
+        directory, name = self._site(item, batch)
+        os.unlink(name, dir_fd=directory)
+
+    def _site(self, item: Item, batch: int) -> tuple[int, bytes]:
+        """Where `item` is built: the open directory and the name, which is its own in the tree that grows."""
+        if self._tree and not batch and not item.names and item.entry.size <= SMALL_BYTES_MAX:
+            return self._tree.directory(parent_of(item.path)), name_of(item.path)
+        return self._own, b"%d" % item.number
+
+    def _is_made(self, item: Item, batch: int, directory: int) -> None:
+        """`item` is whole in `directory`. What is not in the tree gets its name when its batch is settled."""
+        if directory == self._own:
+            self._ready[batch].append(item)
 
     def _finish(self, todo: Finish) -> Answer:
         for item in todo.items:
@@ -253,7 +269,7 @@ class Landing:
     def _land(self, item: Item, source: int) -> None:
         """Give what is built its names, whatever has them now but a directory."""
         path, name = item.path, b"%d" % item.number
-        try:
+        with placing(path):
             directory = self._place.directory(parent_of(path))
             os.rename(name, name_of(path), src_dir_fd=source, dst_dir_fd=directory)
             for other in item.names:
@@ -261,16 +277,6 @@ class Landing:
                 os.link(name_of(path), name, src_dir_fd=directory, dst_dir_fd=source, follow_symlinks=False)
                 directory = self._place.directory(parent_of(other))
                 os.rename(name, name_of(other), src_dir_fd=source, dst_dir_fd=directory)
-        except OSError as error:
-            if error.errno == errno.EXDEV:
-                raise BadInput(
-                    f"{os.fsdecode(path)!r} lies on another file system than the target: unmount it, or leave it out"
-                ) from error
-            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.ENOTEMPTY, errno.EEXIST):
-                raise Corrupt(
-                    f"{os.fsdecode(path)!r} can't be put in place ({error.strerror}): somebody else works in the target"
-                ) from error
-            raise
 
     def _first_mode(self, entry: Entry) -> int:
         """The mode to create a file with, so that it need not be set: its own, or one that lets us go on."""
@@ -330,7 +336,7 @@ class _UnitWork:
             return self._answer(fetched)
         finally:
             for index, fd in self._open.items():
-                landing.drop(unit.items[index], fd)
+                landing.drop(unit.items[index], unit.batch, fd)
             for fd in (self._shared[1], source):
                 if fd >= 0:
                     os.close(fd)
@@ -381,7 +387,7 @@ class _UnitWork:
         else:
             fd = self._open.pop(index, -1)
             if fd < 0:
-                fd = self._landing.create(item)
+                fd = self._landing.create(item, self._unit.batch)
             self._open[index] = fd
         if item.entry.sparse:
             for start, stretch in stretches(bytes(data)):

@@ -24,15 +24,17 @@ from dumont.repository.record import CommitRecord
 from dumont.repository.repository import Repository
 from dumont.repository.restoring.aside import Aside, aside_parent, aside_prefix, sweep_asides
 from dumont.repository.restoring.choice import chosen
-from dumont.repository.restoring.crew import Crew
+from dumont.repository.restoring.crew import Crew, to_the_end
+from dumont.repository.restoring.growing import Growth, begin_tree, move_in
 from dumont.repository.restoring.landing import SHARED, start_restoring
 from dumont.repository.restoring.route import Making
 from dumont.repository.restoring.standing import Standing, compare, in_the_way, look_around, remove
-from dumont.repository.restoring.unit import Job
-from dumont.snapshot.dress import dress, dress_directory, gives_owners
+from dumont.repository.restoring.unit import SMALL_BYTES_MAX, Job
+from dumont.snapshot.dress import dress, dress_directory, dress_new, gives_owners
 from dumont.snapshot.durable import flush_file_system, writing
 from dumont.snapshot.place import Place
 from dumont.snapshot.tree import TOP, Tree, name_of, parent_of
+from dumont.store.base import ReadsInto
 
 __all__ = ["Restored", "Wanted", "read_tree", "restore", "start_restoring"]
 _NAMED_MAX = 20
@@ -104,6 +106,7 @@ class _Restoring:
         self._matched: set[bytes] | None = None
         self._dressed: set[bytes] = set()
         self._unlocked: dict[bytes, int] = {}
+        self._new_owner: tuple[int, int] | None = None
 
     async def run(self, target: Path) -> Restored:
         """Carry it out."""
@@ -122,6 +125,7 @@ class _Restoring:
                 lambda: flush_file_system(place.top, str(target)),
                 self._wanted.clock,
                 progress,
+                isinstance(self._repository.store, ReadsInto),
             )
             try:
                 await self._work(target, place, crew)
@@ -150,36 +154,62 @@ class _Restoring:
         await asyncio.to_thread(sweep_asides, parent, target.name)
         aside = Aside(parent, target.name, self._repository.new_name)
         try:
-            os.mkdir(os.fsencode(aside.path) + b"/" + SHARED, 0o700)
-            await self._brief(target, place, aside)
+            os.mkdir(SHARED, 0o700, dir_fd=aside.fd)
             inside = aside_prefix(target.name) if parent == target else b""
-            make, extra = await self._compare(place, crew, inside)
-            await crew.make(make)
-            if not crew.hit:
-                await asyncio.to_thread(self._remove_extra, place, extra)
+            if _is_empty(place, inside):
+                with begin_tree(aside.fd) as tree:
+                    await self._brief(target, place, aside, grows=True)
+                    crew.growth = self._growth(tree, place)
+                    await crew.make(self._makings)
+            else:
+                await self._brief(target, place, aside, grows=False)
+                make, extra = await self._compare(place, crew, inside)
+                await crew.make(make)
+                if not crew.hit:
+                    await asyncio.to_thread(self._remove_extra, place, extra)
             await asyncio.to_thread(aside.remove)
-            await asyncio.to_thread(self._dress_directories, place)
+            await to_the_end(lambda: self._dress_directories(place, self._dressed))
             await asyncio.to_thread(crew.flush)
         finally:
             for hand in self._hands:
                 await hand.close()
             aside.remove()
 
-    async def _brief(self, target: Path, place: Place, aside: Aside) -> None:
+    def _growth(self, tree: Place, place: Place) -> Growth:
+        """What is done for a `tree` that grows for the empty `place`."""
+        large: set[bytes] = {TOP}
+        for making in self._makings:
+            if making.entry.size > SMALL_BYTES_MAX:
+                for path in (making.path, *making.names):
+                    while (path := parent_of(path)) not in large:
+                        large.add(path)
+
+        def begin() -> None:
+            about = os.fstat(tree.top)
+            self._new_owner = about.st_uid, about.st_gid
+            self._make_directories(tree, Standing({}, []))
+
+        def moved_in() -> None:
+            with writing("the tree"):
+                move_in(tree, place, self._entries)
+
+        def finish() -> None:
+            whole = self._dressed - large  # nothing will be put there any more
+            self._dress_directories(place, whole)
+            self._dressed -= whole
+
+        return Growth(begin, moved_in, finish)
+
+    async def _brief(self, target: Path, place: Place, aside: Aside, *, grows: bool) -> None:
         """Tell the hands where they work."""
         about = os.fstat(place.top)
         inode = about.st_dev, about.st_ino
-        job = Job(os.fsencode(target), inode, os.fsencode(aside.path), self._repository.keys)
+        job = Job(os.fsencode(target), inode, os.fsencode(aside.path), self._repository.keys, grows)
         message = msgspec.msgpack.encode(job)
         await asyncio.gather(*(hand.ask(message) for hand in self._hands))
 
     async def _compare(self, place: Place, crew: Crew, inside: bytes) -> tuple[list[Making], list[bytes]]:
         """What is to be made, and what is to go at the end. Afterwards nothing stands in the way of it."""
-        with os.scandir(place.top) as names:
-            is_empty = all(inside and os.fsencode(name.name).startswith(inside) for name in names)
-        if is_empty:
-            await asyncio.to_thread(self._make_directories, place, Standing({}, []))
-            return self._makings, []
         everything = self._matched is None
         standing = await asyncio.to_thread(look_around, place, self._entries, everything, inside)
         self._check_above(standing)
@@ -227,11 +257,13 @@ class _Restoring:
             for making in makings:
                 dress(place.directory(parent_of(making.path)), name_of(making.path), making.entry)
 
-    def _dress_directories(self, place: Place) -> None:
+    def _dress_directories(self, place: Place, paths: set[bytes]) -> None:
         """Deepest first, when nothing changes in them any more: below what is closed nothing could be dressed."""
         with writing("the tree"):
             for path, entry in reversed(self._entries.items()):
-                if path in self._dressed:
+                if path in paths and path != TOP and self._new_owner:
+                    dress_new(place.directory(path), entry, self._new_owner, -1)
+                elif path in paths:
                     dress_directory(place.directory(path), entry)
                 elif path in self._unlocked:
                     os.fchmod(place.directory(path), self._unlocked[path])
@@ -271,6 +303,12 @@ def makings_of(entries: dict[bytes, Entry], matched: set[bytes] | None) -> Itera
         paths.sort()
         yield Making(number, entry, paths[0], tuple(paths[1:]))
         number += 1
+
+
+def _is_empty(place: Place, inside: bytes) -> bool:
+    """Whether nothing is there, but for what begins with `inside`, if that is not empty."""
+    with os.scandir(place.top) as names:
+        return all(inside and os.fsencode(name.name).startswith(inside) for name in names)
 
 
 def _made(target: Path) -> Path:

@@ -1,6 +1,6 @@
 """Routes: from which frames of which packs the content of what is to be made comes, cut into units of work."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import msgspec
@@ -60,6 +60,21 @@ class _Run:
     newest_ns: int = -(2**63)
 
 
+Order = Callable[[list[_Run]], list[_Run]]
+"""In which order what is read at once is read."""
+
+
+def newest_first(runs: list[_Run]) -> list[_Run]:
+    """By the latest mtime of what is made of them."""
+    return sorted(runs, key=lambda run: -run.newest_ns)
+
+
+def apart(runs: list[_Run], hands: int) -> list[_Run]:
+    """So that `hands` which take turns work on different files: two that write to one file wait for each other."""
+    length = -(-len(runs) // max(1, hands))
+    return [runs[at] for turn in range(length) for at in range(turn, len(runs), length)]
+
+
 class Routes:
     """The ways to the content of some `makings`. `lost` are those that need a chunk that is nowhere, and which."""
 
@@ -68,8 +83,8 @@ class Routes:
         self._tried = tried
         self.lost: dict[int, str] = {}
 
-    def units(self, makings: list[Making], batch: "Batch", newest_first: bool) -> Iterator[Unit]:
-        """Units that make them, made one by one as they are asked for. Together in packs' order, or by mtime."""
+    def units(self, makings: list[Making], batch: "Batch", order: Order) -> Iterator[Unit]:
+        """Units that make them, made one by one as they are asked for."""
         bare = []
         frames: dict[Place, list[Wish]] = {}
         packs: dict[str, Pack] = {}
@@ -78,9 +93,7 @@ class Routes:
                 self._wish(making, range(len(making.entry.chunks)), frames, packs)
             if not making.pieces and making.number not in self.lost:
                 bare.append(making)
-        runs = list(_runs(frames, packs, {making.number: making for making in makings}))
-        if newest_first:
-            runs.sort(key=lambda run: -run.newest_ns)
+        runs = order(list(_runs(frames, packs)))
         for at in range(0, len(bare), PIECES_MAX):
             part = bare[at : at + PIECES_MAX]
             yield Unit(batch.note(part), "", "", b"", b"", [making.item(0) for making in part], [])
@@ -205,7 +218,7 @@ class Batch:
         self._files = self._bytes = 0
 
 
-def _runs(frames: dict[Place, list[Wish]], packs: dict[str, Pack], makings: dict[int, Making]) -> Iterator[_Run]:
+def _runs(frames: dict[Place, list[Wish]], packs: dict[str, Pack]) -> Iterator[_Run]:
     """Cut frames into runs, and tell each making which is its only one."""
     by_pack: dict[str, list[int]] = {}
     for name, number in frames:

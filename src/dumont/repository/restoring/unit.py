@@ -11,6 +11,8 @@ from dumont.repository.keys import Keys
 
 RUN_BYTES = 6 * 2**20
 """How much of a pack is read for one unit: enough to make a request worth its way, little enough to share work out."""
+SMALL_BYTES_MAX = 2**20
+"""Files up to this size are part of the working set."""
 GAP_BYTES = 64 * 2**10
 """What nobody needs between two frames is read along with them up to this length."""
 FRAME_BYTES_MAX = 32 * 2**20
@@ -20,12 +22,16 @@ HAND_BYTES_MAX = max(RUN_BYTES, FRAME_BYTES_MAX) + 2 * FRAME_BYTES_MAX
 
 
 class Job(msgspec.Struct, frozen=True):
-    """What a hand is told first: the top of the tree with its `(st_dev, st_ino)`, and where files are built."""
+    """What a hand is told first: the top of the tree with its `(st_dev, st_ino)`, and where files are built.
+
+    `grows`: the target is empty, and the small files of the first batch are built aside at their places in a tree.
+    """
 
     target: bytes
     inode: tuple[int, int]
     aside: bytes
     keys: Keys
+    grows: bool
 
 
 class Item(msgspec.Struct, frozen=True, array_like=True, gc=False):
