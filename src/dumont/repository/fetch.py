@@ -32,15 +32,36 @@ class Fetcher:
         self.fetched_bytes = 0
 
     async def chunks(self, ids: Iterable[bytes]) -> list[bytes]:
-        """The chunks of those ids, several at a time. Raises Corrupt when one is nowhere whole, StoreError."""
-        return await gather(self.chunk(id) for id in ids)
+        """The chunks of those ids, several frames at a time. Raises Corrupt when one is nowhere whole, StoreError."""
+        ids = list(ids)
+        frames: dict[Frame, list[tuple[bytes, Spot]]] = {}
+        for id in ids:
+            if spot := self._repository.catalogue.find(id):
+                frames.setdefault((spot[0].name, spot[1]), []).append((id, spot))
+        found: dict[bytes, bytes] = {}
+        await gather(self._pick(wanted, found) for wanted in frames.values())
+        for id in ids:
+            if id not in found:
+                found[id] = await self.chunk(id)
+        return [found[id] for id in ids]
+
+    async def _pick(self, wanted: list[tuple[bytes, Spot]], found: dict[bytes, bytes]) -> None:
+        """Chunks of one frame, as far as they are whole there."""
+        try:
+            plain = await self._frame(wanted[0][1])
+        except (Corrupt, NotStored):
+            return
+        for id, (_, _, start, length) in wanted:
+            data = plain[start : start + length]
+            if self._digest(data) == id:
+                found[id] = data
 
     async def chunk(self, id: bytes) -> bytes:
         """The chunk `id`. Raises Corrupt when it is nowhere whole, StoreError."""
         why = "no index names a pack that holds it"
         for spot in self._repository.catalogue.places(id):
             try:
-                data = await self._read(spot)
+                data = (await self._frame(spot))[spot[2] : spot[2] + spot[3]]
             except (Corrupt, NotStored) as error:
                 why = str(error)
                 continue
@@ -49,9 +70,9 @@ class Fetcher:
             why = f"pack {spot[0].name} holds something else where its index says"
         raise Corrupt(f"chunk {id.hex()} can't be had: {why}")
 
-    async def _read(self, spot: Spot) -> bytes:
-        pack, number, start, length = spot
-        key = pack.name, number
+    async def _frame(self, spot: Spot) -> bytes:
+        """The plain bytes of the frame where that is."""
+        key = spot[0].name, spot[1]
         plain = self._frames.get(key)
         if plain is None:
             task = self._fetching.get(key)
@@ -61,7 +82,7 @@ class Fetcher:
             plain = await asyncio.shield(task)
         else:
             self._frames.move_to_end(key)
-        return plain[start : start + length]
+        return plain
 
     async def _fetch(self, spot: Spot) -> bytes:
         pack, number, _, _ = spot

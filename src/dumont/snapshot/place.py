@@ -50,29 +50,21 @@ class Place:
         if path in self._directories:
             self._directories.move_to_end(path)
             return self._directories[path]
-        checked(path)
-        above, _, name = path.rpartition(b"/")
-        parent = self.top if not above else self._directories.get(above)
-        if parent is not None:
-            return self._keep(path, os.open(name, DIRECTORY, dir_fd=parent))
-        fd, rest = self.top, path.split(b"/")
-        for length in range(len(rest) - 1, 0, -1):
-            above = b"/".join(rest[:length])
+        fd, at, rest = self.top, TOP, checked(path)
+        above = parent_of(path)
+        while above != TOP:
             if above in self._directories:
-                fd, rest = self._directories[above], rest[length:]
+                self._directories.move_to_end(above)
+                fd, at, rest = self._directories[above], above, path[len(above) + 1 :]
                 break
-        fd = os.dup(fd)
-        try:
-            for name in rest:
-                below = os.open(name, DIRECTORY, dir_fd=fd)
-                os.close(fd)
-                fd = below
-        except OSError:
-            os.close(fd)
-            raise
-        return self._keep(path, fd)
+            above = parent_of(above)
+        for name in rest.split(b"/"):
+            at = join(at, name)
+            fd = self._keep(at, os.open(name, DIRECTORY, dir_fd=fd))
+        return fd
 
     def _keep(self, path: bytes, fd: int) -> int:
+        """Keep `fd` open, and close what was not used for longest, which is another."""
         self._directories[path] = fd
         if len(self._directories) > _OPEN_DIRECTORIES_MAX:
             os.close(self._directories.popitem(last=False)[1])

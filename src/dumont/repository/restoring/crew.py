@@ -60,6 +60,7 @@ class Crew:
     _settled: int = 0
     _settling: list[asyncio.Task[None]] = field(default_factory=list)
     _beside: list[asyncio.Task[None]] = field(default_factory=list)
+    _parked: list[Making] | None = None
 
     async def examine(self, files: list[tuple[bytes, Entry]]) -> list[tuple[int, ...] | None]:
         """What each of those files of the target lacks, as `Answer.wrong` says it."""
@@ -82,12 +83,13 @@ class Crew:
         large_units = self._units(large, lambda runs: apart(runs, len(self.hands)))
         try:
             if self.growth:
-                self._batch = Batch(_GROWN_FILES, _BATCH_BYTES)
+                self._batch, self._parked = Batch(_GROWN_FILES, _BATCH_BYTES), []
                 self._begin_early(small, large, large_units)
                 await to_the_end(self.growth.begin)
             await self._stage(self._units(small, newest_first))
             self.progress.working_set_s = self.clock() - self.progress.started_s
             if self.growth:
+                self._unpark()
                 self._beside.append(asyncio.create_task(to_the_end(self.growth.finish)))
             await self._stage(large_units)
         finally:
@@ -177,8 +179,17 @@ class Crew:
                         if not making.left and making.number not in self.hit:
                             self._finish(making)
 
+    def _unpark(self) -> None:
+        """The directories are in the target now."""
+        parked, self._parked = self._parked or [], None
+        for making in parked:
+            self._finish(making)
+
     def _finish(self, making: Making) -> None:
         is_large = making.entry.size > SMALL_BYTES_MAX
+        if is_large and self._parked is not None:
+            self._parked.append(making)  # what is large lands at once, and there is no directory for it yet
+            return
         batch = self._batch.number if is_large else self._batch.note([making])
         self._push(Finish(batch, is_large, [making.item(-1)]))
 

@@ -94,6 +94,7 @@ class Landing:
         os.mkdir(own, 0o700, dir_fd=self._aside)
         self._own = os.open(own, DIRECTORY, dir_fd=self._aside)
         self._umask, self._owner = self._try_out()
+        self._near = b"", -1
         self._ready: defaultdict[int, list[Item]] = defaultdict(list)
         self._sized: set[int] = set()
 
@@ -234,7 +235,10 @@ class Landing:
     def _site(self, item: Item, batch: int) -> tuple[int, bytes]:
         """Where `item` is built: the open directory and the name, which is its own in the tree that grows."""
         if self._tree and not batch and not item.names and item.entry.size <= SMALL_BYTES_MAX:
-            return self._tree.directory(parent_of(item.path)), name_of(item.path)
+            above, _, name = item.path.rpartition(b"/")
+            if self._near[0] != above or not above:
+                self._near = above, self._tree.directory(above)
+            return self._near[1], name
         return self._own, b"%d" % item.number
 
     def _is_made(self, item: Item, batch: int, directory: int) -> None:
@@ -327,9 +331,9 @@ class _UnitWork:
                 except NotStored as error:
                     self._all_bad(unit.parts, error)
                     return self._answer(0)
-                for part in unit.parts:
-                    for piece in part.pieces:
-                        self._piece(piece, landing.block(source, piece.start, piece.length))
+                for piece in (piece for part in unit.parts for piece in part.pieces):
+                    block = landing.block(source, piece.start, piece.length)
+                    self._pieces([msgspec.structs.replace(piece, start=0)], block)
                 return self._answer(0)
             for parts, begin, length in landing.windows(unit):
                 fetched += self._window(parts, begin, length)
@@ -355,27 +359,44 @@ class _UnitWork:
             except Corrupt as error:
                 self._all_bad([part], error)
                 continue
-            for piece in part.pieces:
-                self._piece(piece, plain[piece.start : piece.start + piece.length])
+            self._pieces(part.pieces, plain)
         return len(window)
 
-    def _piece(self, piece: Piece, data: memoryview) -> None:
-        if len(data) != piece.length or not self._landing.whole(data, piece.id):
-            self._bad.append(piece.id)
-            where = f"pack {self._unit.pack}" if self._unit.pack else repr(self._unit.source)
-            self._why = f"{where} does not hold chunk {piece.id.hex()} whole"
-            return
-        item = self._unit.items[piece.item]
-        if item.pieces == 1 and not item.entry.sparse and not piece.more:
-            self._landing.make_file(item, data, self._unit.batch)
-            self._left[piece.item] = 0
-            return
-        self._write(piece.item, data, piece.at)
-        for at in range(0, len(piece.more), 2):
-            self._write(piece.more[at], data, piece.more[at + 1])
+    def _pieces(self, pieces: list[Piece], plain: memoryview) -> None:
+        """What is wanted of a frame. Neighbours that go to neighbouring places are hashed each, and written at once."""
+        first = count = end = 0
+        for number, piece in enumerate(pieces):
+            data = plain[piece.start : piece.start + piece.length]
+            if not self._is_whole(piece, data):
+                continue
+            item = self._unit.items[piece.item]
+            if item.pieces == 1 and not item.entry.sparse and not piece.more:
+                self._landing.make_file(item, data, self._unit.batch)
+                self._left[piece.item] = 0
+                continue
+            begin = pieces[first]
+            offset = piece.start - begin.start
+            if count and piece.item == begin.item and piece.start == end and piece.at == begin.at + offset:
+                count, end = count + 1, end + piece.length
+            else:
+                if count:
+                    self._write(begin.item, plain[begin.start : end], begin.at, count)
+                first, count, end = number, 1, piece.start + piece.length
+            for at in range(0, len(piece.more), 2):
+                self._write(piece.more[at], data, piece.more[at + 1])
+        if count:
+            self._write(pieces[first].item, plain[pieces[first].start : end], pieces[first].at, count)
 
-    def _write(self, index: int, data: memoryview, at: int) -> None:
-        """Write a chunk to an item, which is finished when it was the last one."""
+    def _is_whole(self, piece: Piece, data: memoryview) -> bool:
+        if len(data) == piece.length and self._landing.whole(data, piece.id):
+            return True
+        self._bad.append(piece.id)
+        where = f"pack {self._unit.pack}" if self._unit.pack else repr(self._unit.source)
+        self._why = f"{where} does not hold chunk {piece.id.hex()} whole"
+        return False
+
+    def _write(self, index: int, data: memoryview, at: int, pieces: int = 1) -> None:
+        """Write so many pieces to an item, which is finished when they were the last ones."""
         item = self._unit.items[index]
         if item.pieces < 0:
             if self._shared[0] != index:
@@ -395,7 +416,7 @@ class _UnitWork:
         elif os.pwrite(fd, data, at) != len(data):
             write_whole(fd, data, at)
         if item.pieces > 0:
-            self._left[index] -= 1
+            self._left[index] -= pieces
             if not self._left[index]:
                 del self._open[index]
                 self._landing.close(item, fd, self._unit.batch)
