@@ -22,7 +22,7 @@ SECRET_BYTES = 32
 REPOSITORY_BYTES = 16
 SALT_BYTES = 16
 _NONCE = bytes(12)  # each wrapping key wraps one secret once
-_KIB, _PASSES, _LANES = 64 * 2**10, 1, 1
+MEMORY_KIB, _PASSES, _LANES = 64 * 2**10, 1, 1
 """Argon2id with 64 MiB and one pass, above the 46 MiB of OWASP's Password Storage Cheat Sheet."""
 _KIB_MAX = 4 * 2**20
 _PASSES_MAX = 64
@@ -132,7 +132,7 @@ def wrap_with_stretched(secret: bytes, key: bytes, salt: bytes, label: str = "")
 
 
 def _passphrase_slot(salt: bytes, label: str) -> Slot:
-    return Slot("passphrase", salt, b"", _KIB, _PASSES, _LANES, label)
+    return Slot("passphrase", salt, b"", MEMORY_KIB, _PASSES, _LANES, label)
 
 
 def wrap_with_key(secret: bytes, key: bytes, salt: bytes, label: str = "") -> Slot:
