@@ -81,7 +81,10 @@ def _snapshot(arguments: list[str]) -> int:
         verb: Verb = import_module(f"dumont.standalone.{name}").run
         return verb
 
-    return run(arguments, find_verb, _open_cloud)
+    try:
+        return run(arguments, find_verb, _open_cloud)
+    finally:
+        gc.freeze()  # or all of it would be looked through once more at the end
 
 
 def _leave(status: int) -> None:

@@ -11,9 +11,11 @@ import pytest
 
 from dumont.demo.walker import describe, differences
 from dumont.errors import Corrupt, DumontError, StoreError
+from dumont.model.commit import Entry, Kind
 from dumont.repository.progress import Progress
 from dumont.repository.restoring.crew import to_the_end
 from dumont.repository.restoring.restore import Wanted
+from dumont.repository.restoring.route import Batch, Making
 from dumont.snapshot.place import Place
 from dumont.store.directory import DirectoryStore
 from dumont.store.memory import MemoryStore
@@ -87,6 +89,13 @@ async def test_small_files_need_no_rename_of_their_own(tmp_path: Path) -> None:
     finally:
         events = _watched.pop()
     assert events.count("os.rename") == 1, "onto a tree that is there, only what lacks"
+
+
+def test_only_what_grows_takes_more_files() -> None:
+    """A hand remembers each file of a later batch until it is durable, and has a budget for that."""
+    batch = Batch(5, 2, 2**30)
+    making = Making(0, Entry(Kind.FILE, 0o644, 0, 0, 0), b"a")
+    assert [batch.note([making]) for _ in range(10)] == [0] * 5 + [1] * 2 + [2] * 2 + [3]
 
 
 @pytest.mark.parametrize("reads", range(4))

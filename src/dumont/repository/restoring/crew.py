@@ -53,7 +53,7 @@ class Crew:
     hit: dict[int, str] = field(default_factory=dict)
     fetched_bytes: int = 0
     _makings: dict[int, Making] = field(default_factory=dict)
-    _batch: Batch = field(default_factory=lambda: Batch(_BATCH_FILES, _BATCH_BYTES))
+    _batch: Batch = field(default_factory=lambda: Batch(_BATCH_FILES, _BATCH_FILES, _BATCH_BYTES))
     _tried: dict[bytes, set[Where]] = field(default_factory=dict)
     _ready: deque[Unit | Finish] = field(default_factory=deque)
     _under_way: Counter[int] = field(default_factory=Counter)
@@ -83,7 +83,7 @@ class Crew:
         large_units = self._units(large, lambda runs: apart(runs, len(self.hands)))
         try:
             if self.growth:
-                self._batch, self._parked = Batch(_GROWN_FILES, _BATCH_BYTES), []
+                self._batch, self._parked = Batch(_GROWN_FILES, _BATCH_FILES, _BATCH_BYTES), []
                 self._begin_early(small, large, large_units)
                 await to_the_end(self.growth.begin)
             await self._stage(self._units(small, newest_first))

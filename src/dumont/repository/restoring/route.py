@@ -197,16 +197,20 @@ class Routes:
 
 
 class Batch:
-    """Numbers groups of finished files, each of which is made durable at once. `note` says that more go to the last."""
+    """Numbers groups of finished files, each of which is made durable at once. `note` says that more go to the last.
 
-    def __init__(self, files_max: int, bytes_max: int) -> None:
-        self._files_max, self._bytes_max = files_max, bytes_max
+    The first takes `first_files_max`, others `files_max`.
+    """
+
+    def __init__(self, first_files_max: int, files_max: int, bytes_max: int) -> None:
+        self._first_files_max, self._files_max, self._bytes_max = first_files_max, files_max, bytes_max
         self._files = self._bytes = 0
         self.number = 0
 
     def note(self, makings: list[Making]) -> int:
         """These will be finished; the number of the batch that they are in."""
-        if self._files >= self._files_max or self._bytes >= self._bytes_max:
+        files_max = self._files_max if self.number else self._first_files_max
+        if self._files >= files_max or self._bytes >= self._bytes_max:
             self.turn()
         self._files += len(makings)
         self._bytes += sum(making.entry.size for making in makings)

@@ -136,7 +136,8 @@ def fresh(work: Path, name: str) -> Iterator[Path]:
 def watch_working_set(tally: Tally, sample: Sample, target: Path, *, ours: bool) -> None:
     """When the last small file was in place, from its change time (ctime): the kernel's word, not the tool's.
 
-    Renaming and dressing a file set its ctime, so nothing was done to any small file after this instant.
+    Renaming and dressing a file set its ctime, so nothing was done to any small file after this instant. We move whole
+    directories in, which sets no ctime of what is in them: when we say a later instant, that counts.
     """
     last_ns = max(
         (
@@ -149,10 +150,11 @@ def watch_working_set(tally: Tally, sample: Sample, target: Path, *, ours: bool)
     if last_ns is None:
         return
     seconds = last_ns / 1e9 - sample.started_at
-    tally.working_set_s.append(seconds)
-    tally.working_set_shares.append(seconds / sample.seconds)
     if ours and (said := answer(sample).get("working_set_s")) is not None:
         tally.working_set_said_s.append(float(said))
+        seconds = max(seconds, float(said))
+    tally.working_set_s.append(seconds)
+    tally.working_set_shares.append(seconds / sample.seconds)
 
 
 def answer(sample: Sample) -> dict[str, Any]:
