@@ -10,6 +10,7 @@ import hmac
 
 import msgspec
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.backends.openssl import backend as _backend  # noqa: F401  # or each forked process imports it
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
