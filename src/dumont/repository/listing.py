@@ -5,7 +5,7 @@ import msgspec
 from dumont.errors import BadInput, Corrupt
 from dumont.model.commit import Entry, Kind
 from dumont.repository.fetch import Fetcher
-from dumont.snapshot.check import NAME_BYTES_MAX, check_attributes, is_plain_file
+from dumont.snapshot.check import NAME_BYTES_MAX, check_attributes, is_plain_directory, is_plain_file
 from dumont.snapshot.tree import NOTHING, TOP, Tree
 
 Listing = list[tuple[bytes, Entry | None, bytes]]
@@ -72,7 +72,8 @@ def _add(entries: dict[bytes, Entry], path: bytes, listing: Listing) -> list[tup
         entries[child] = entry
         if is_plain_file(entry):
             continue
-        _check(child, entry)
+        if not is_plain_directory(entry):
+            _check(child, entry)
         if entry.kind is Kind.DIRECTORY:
             found.append((child, below))
     return found

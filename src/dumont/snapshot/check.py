@@ -71,7 +71,7 @@ def check_entry(path: bytes, entry: Entry) -> None:
 
 def check_attributes(path: bytes, entry: Entry) -> None:
     """As `check_entry`, for a path that was checked. Raises BadInput."""
-    if is_plain_file(entry):
+    if is_plain_file(entry) or is_plain_directory(entry):
         return
     checked(entry.link)
     kind = entry.kind
@@ -105,6 +105,18 @@ def is_plain_file(entry: Entry) -> bool:
         and 0 <= entry.uid <= _OWNER_MAX
         and 0 <= entry.gid <= _OWNER_MAX
         and not (entry.target or entry.link or entry.xattrs or entry.bounds)
+    )
+
+
+def is_plain_directory(entry: Entry) -> bool:
+    """Whether it is a directory with mode and owner alone, as most are, with nothing wrong."""
+    return (
+        entry.kind is Kind.DIRECTORY
+        and 0 <= entry.mode <= _MODE_MAX
+        and 0 <= entry.uid <= _OWNER_MAX
+        and 0 <= entry.gid <= _OWNER_MAX
+        and not (entry.size or entry.chunks or entry.target or entry.link)
+        and not (entry.xattrs or entry.sparse or entry.bounds)
     )
 
 
