@@ -98,6 +98,25 @@ def test_only_what_grows_takes_more_files() -> None:
     assert [batch.note([making]) for _ in range(10)] == [0] * 5 + [1] * 2 + [2] * 2 + [3]
 
 
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o027, 0o000])
+async def test_modes_come_back_whatever_the_umask(tmp_path: Path, umask: int) -> None:
+    """Where a mode survives the umask, a directory is made with it; others are given it afterwards."""
+    tree = tmp_path / "tree"
+    for mode in (0o700, 0o711, 0o755, 0o750, 0o777, 0o2775, 0o1777, 0o500, 0o000):
+        (tree / f"{mode:o}" / "below").mkdir(parents=True)
+        (tree / f"{mode:o}" / "file").write_bytes(b"x")
+        (tree / f"{mode:o}" / "file").chmod(mode & 0o777)
+        (tree / f"{mode:o}").chmod(mode)
+    repository = await new_repository(MemoryStore())
+    record = await archive(Archivist(repository), tree)
+    before = os.umask(umask)
+    try:
+        await bring_back(repository, record, tmp_path / "copy")
+    finally:
+        os.umask(before)
+    assert differences(describe(tree), describe(tmp_path / "copy")) == []
+
+
 @pytest.mark.parametrize("reads", range(4))
 async def test_what_is_broken_off_leaves_nothing_half_done(tmp_path: Path, reads: int) -> None:
     """Until all small files are whole, the target holds none of them; and the same command goes on."""

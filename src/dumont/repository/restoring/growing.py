@@ -15,6 +15,7 @@ from dumont.errors import BadInput, Corrupt
 from dumont.snapshot.place import DIRECTORY, Place
 
 _TREE = b"tree"
+_PROBE = b"probe"
 _TAKEN = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.ENOTEMPTY, errno.EEXIST)
 
 
@@ -42,6 +43,14 @@ def open_tree(aside: int) -> Place:
         return Place(Path(f"/proc/self/fd/{fd}"))
     finally:
         os.close(fd)
+
+
+def umask_in(tree: Place) -> int:
+    """The umask, by making a directory: there is no call that tells without risk."""
+    os.mkdir(_PROBE, 0o777, dir_fd=tree.top)
+    mode = os.stat(_PROBE, dir_fd=tree.top, follow_symlinks=False).st_mode
+    os.rmdir(_PROBE, dir_fd=tree.top)
+    return 0o777 & ~mode
 
 
 def move_in(tree: Place, target: Place, wanted: Container[bytes]) -> None:

@@ -25,7 +25,7 @@ from dumont.repository.repository import Repository
 from dumont.repository.restoring.aside import Aside, aside_parent, aside_prefix, sweep_asides
 from dumont.repository.restoring.choice import chosen
 from dumont.repository.restoring.crew import Crew, to_the_end
-from dumont.repository.restoring.growing import Growth, begin_tree, move_in
+from dumont.repository.restoring.growing import Growth, begin_tree, move_in, umask_in
 from dumont.repository.restoring.landing import SHARED, start_restoring
 from dumont.repository.restoring.route import Making
 from dumont.repository.restoring.standing import Standing, compare, in_the_way, look_around, remove
@@ -107,6 +107,8 @@ class _Restoring:
         self._dressed: set[bytes] = set()
         self._unlocked: dict[bytes, int] = {}
         self._new_owner: tuple[int, int] | None = None
+        self._umask = 0o777
+        self._made_right: set[bytes] = set()
 
     async def run(self, target: Path) -> Restored:
         """Carry it out."""
@@ -186,7 +188,7 @@ class _Restoring:
 
         def begin() -> None:
             about = os.fstat(tree.top)
-            self._new_owner = about.st_uid, about.st_gid
+            self._new_owner, self._umask = (about.st_uid, about.st_gid), umask_in(tree)
             self._make_directories(tree, Standing({}, []))
 
         def moved_in() -> None:
@@ -245,12 +247,21 @@ class _Restoring:
                 about = standing.seen.get(path)
                 is_there = path == TOP or (about is not None and stat.S_ISDIR(about.st_mode))
                 if not is_there:
-                    os.mkdir(name_of(path), 0o700, dir_fd=place.directory(parent_of(path)))
+                    mode = 0o700
+                    if self._can_be_made_right(entry):
+                        mode = entry.mode
+                        self._made_right.add(path)
+                    os.mkdir(name_of(path), mode, dir_fd=place.directory(parent_of(path)))
                 elif about is not None and not is_root and about.st_mode & stat.S_IRWXU != stat.S_IRWXU:
                     place.unlock(path)
                     self._unlocked[path] = stat.S_IMODE(about.st_mode)
                 if not is_there or self._matched is None or path in self._matched:
                     self._dressed.add(path)
+
+    def _can_be_made_right(self, entry: Entry) -> bool:
+        """Whether a directory of a growing tree lacks only its times when it is made with its mode."""
+        is_ours = (entry.uid, entry.gid) == self._new_owner and not entry.xattrs
+        return is_ours and entry.mode & stat.S_IRWXU == stat.S_IRWXU and not entry.mode & (self._umask | ~0o777)
 
     def _dress_files(self, place: Place, makings: list[Making]) -> None:
         with writing("the tree"):
@@ -261,7 +272,10 @@ class _Restoring:
         """Deepest first, when nothing changes in them any more: below what is closed nothing could be dressed."""
         with writing("the tree"):
             for path, entry in reversed(self._entries.items()):
-                if path in paths and path != TOP and self._new_owner:
+                if path in paths and path in self._made_right:
+                    times, above = (entry.mtime_ns, entry.mtime_ns), place.directory(parent_of(path))
+                    os.utime(name_of(path), ns=times, dir_fd=above, follow_symlinks=False)
+                elif path in paths and path != TOP and self._new_owner:
                     dress_new(place.directory(path), entry, self._new_owner, -1)
                 elif path in paths:
                     dress_directory(place.directory(path), entry)
