@@ -14,6 +14,7 @@ import socket
 import struct
 import sys
 import threading
+import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -32,16 +33,36 @@ _T = TypeVar("_T")
 
 
 class Blocking:
-    """A store for a thread that may wait. `run` carries a coroutine out and returns what it returned."""
+    """A store for a thread that may wait. `run` carries a coroutine out and returns what it returned; `begin`, where
+    there is one, lets somebody else carry it out meanwhile."""
 
-    def __init__(self, store: Store, run: "Callable[[Coroutine[Any, Any, Any]], Any]") -> None:
+    def __init__(
+        self,
+        store: Store,
+        run: "Callable[[Coroutine[Any, Any, Any]], Any]",
+        begin: "Callable[[Coroutine[Any, Any, Any]], concurrent.futures.Future[Any]] | None" = None,
+    ) -> None:
         self._store = store
         self._run = run
+        self._begin = begin
         self._reads_into = store if isinstance(store, ReadsInto) else None
 
     def put(self, key: str, data: bytes | memoryview) -> None:
         """As the store's."""
         self._run(self._store.put(key, data))
+
+    def begin_put(self, key: str, data: bytes | memoryview) -> "concurrent.futures.Future[float]":
+        """As `put`, and does not wait for the end of it if somebody else can carry it out. `data` stays as it is
+        until then. The future tells when that was, by `time.perf_counter`, or raises what the store raised."""
+        if self._begin is not None:
+            return self._begin(self._put(key, data))
+        done: concurrent.futures.Future[float] = concurrent.futures.Future()
+        done.set_result(self._run(self._put(key, data)))
+        return done
+
+    async def _put(self, key: str, data: bytes | memoryview) -> float:
+        await self._store.put(key, data)
+        return time.perf_counter()
 
     def get_range(self, key: str, start: int, length: int) -> bytes:
         """As the store's."""
@@ -153,7 +174,15 @@ class ThreadHand:
 
     def __init__(self, start: Start, store: Store) -> None:
         loop = asyncio.get_running_loop()
-        self._blocking = Blocking(store, lambda work: asyncio.run_coroutine_threadsafe(work, loop).result())
+        self._under_way: set[concurrent.futures.Future[Any]] = set()
+
+        def begin(work: Coroutine[Any, Any, Any]) -> "concurrent.futures.Future[Any]":
+            future = asyncio.run_coroutine_threadsafe(work, loop)
+            self._under_way.add(future)
+            future.add_done_callback(self._under_way.discard)
+            return future
+
+        self._blocking = Blocking(store, lambda work: asyncio.run_coroutine_threadsafe(work, loop).result(), begin)
         self._start = start
         self._worker: Worker | None = None
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "hand")
@@ -163,6 +192,10 @@ class ThreadHand:
 
     async def close(self) -> None:
         await asyncio.get_running_loop().run_in_executor(None, self._thread.shutdown)
+        left = tuple(self._under_way)  # a save that failed or was given up waits for it no longer
+        for future in left:
+            future.cancel()
+        await asyncio.gather(*(asyncio.wrap_future(future) for future in left), return_exceptions=True)
 
     def _handle(self, message: bytes) -> bytes:
         if self._worker is None:

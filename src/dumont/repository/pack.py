@@ -82,6 +82,12 @@ class PackBuilder:
         self._seal, self._used, self._frames, self._chunks, self._plain = None, 0, [], 0, 0
         return Pack(pack.name, pack.writer, pack.ephemeral, size, pack.created_s, pack.frames), body
 
+    def change_room(self, room: Room) -> Room:
+        """Fill `room` from now on, so that the pack closed last stays as it is. Answers the room with that one."""
+        assert not self._used, "a pack is open"
+        before, self._room = self._room, room
+        return before
+
     def _open(self, more: int) -> Seal:
         if self._seal is None:
             self._name = self.name_pack()

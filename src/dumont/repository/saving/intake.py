@@ -21,8 +21,9 @@ from dumont.repository.hands import Blocking
 from dumont.repository.keys import Keys
 from dumont.repository.pack import FRAME_BYTES, Chunks, PackBuilder
 from dumont.repository.probe import DENSE, NEAR_LINK, SOME_LINK, TEXT, Choice, kind_of
-from dumont.repository.record import DATA, TREE, Pack, pack_key
+from dumont.repository.record import DATA, TREE, Pack
 from dumont.repository.room import Room
+from dumont.repository.saving.sending import Sending
 from dumont.snapshot.chunk import ID_BYTES, is_zeros
 from dumont.snapshot.index import RACY_NS
 from dumont.snapshot.pages import drop
@@ -303,15 +304,13 @@ class Filling:
     def __init__(self, job: Job, blocking: Blocking) -> None:
         self._coder = Coder()
         self._choice = Choice(NEAR_LINK if blocking.is_near else SOME_LINK)
-        self._blocking = blocking
         self._builder = PackBuilder(job.keys, lambda: os.urandom(16).hex(), lambda: int(time.time()), job.pack_bytes)
+        self._sending = Sending(blocking, self._builder, self._choice.note_link)
         self._open: dict[tuple[str, int], _Frame] = {}
-        self._stored: list[Pack] = []
 
     def taken(self) -> list[Pack]:
         """Packs that were stored since the last call."""
-        stored, self._stored = self._stored, []
-        return stored
+        return self._sending.taken()
 
     def add(self, view: memoryview, ids: bytes, ranges: list[tuple[int, int]], numbers: Sequence[int]) -> None:
         """Add chunks of `view`. Neighbours of one kind become frames as they lie; the rest is collected."""
@@ -335,7 +334,8 @@ class Filling:
         for kind, frame_kind in list(self._open):
             self._emit_open(kind, frame_kind)
         if self._builder.used:
-            self._put()
+            self._sending.send()
+        self._sending.settle()
 
     def _runs(
         self, view: memoryview, ranges: list[tuple[int, int]], numbers: Sequence[int]
@@ -386,16 +386,8 @@ class Filling:
         if len(encoded) >= len(plain):
             codec, encoded = RAW, plain
         if self._builder.is_full_for(len(encoded), len(chunks.lengths)):
-            self._put()
+            self._sending.send()
         self._builder.add(codec, frame_kind, encoded, chunks)
-
-    def _put(self) -> None:
-        pack, body = self._builder.close()
-        began = time.perf_counter()
-        self._blocking.put(pack_key(pack.name), body)
-        body.release()
-        self._choice.note_link(time.perf_counter() - began, pack.size)
-        self._stored.append(pack)
 
 
 class _Frame:
