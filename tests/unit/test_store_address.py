@@ -180,3 +180,24 @@ def test_a_directory_store_opens_without_the_drivers_of_buckets(tmp_path: Path) 
     said = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
     assert said.stdout == "False\n"
     assert isinstance(open_store(parse(str(tmp_path)), False, _no_cloud), DirectoryStore)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "said", "unsigned"),
+    [
+        ("", "", "true"),
+        ("https://s3.example.net", "", "true"),
+        ("http://127.0.0.1:8333", "", "true"),
+        ("http://192.0.2.7:8333", "", "false"),
+        ("http://192.0.2.7:8333", "true", "true"),
+        ("https://s3.example.net", "false", "false"),
+        ("https://s3.example.net", "FALSE", "false"),
+    ],
+)
+def test_a_signature_covers_the_body_only_where_nothing_else_guards_it_on_its_way(
+    endpoint: str, said: str, unsigned: str
+) -> None:
+    """TLS guards it already, at a fraction of the cost; over plain HTTP a changed body would be stored and believed."""
+    environment = {**KEYS, "AWS_ALLOW_HTTP": "true", "AWS_ENDPOINT_URL": endpoint, "AWS_UNSIGNED_PAYLOAD": said}
+    account = read_account(parse("s3://bucket"), {name: value for name, value in environment.items() if value})
+    assert account.config["unsigned_payload"] == unsigned

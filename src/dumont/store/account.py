@@ -125,11 +125,27 @@ def _with_endpoint(address: Address, environment: Mapping[str, str], config: dic
     }
     keys = own.get(address.scheme, "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
     if not endpoint:
-        return Account(address, config, False, keys)
+        return Account(address, config | _signing("", environment), False, keys)
     endpoint = endpoint.rstrip("/") if "://" in endpoint else f"https://{endpoint}".rstrip("/")
     allow_http = _plain_http(endpoint, environment)
     # both, since obstore would prefer another service's endpoint that it finds in the environment by itself
-    return Account(address, {**config, "endpoint": endpoint, "aws_endpoint_url_s3": endpoint}, allow_http, keys)
+    config |= {"endpoint": endpoint, "aws_endpoint_url_s3": endpoint}
+    return Account(address, config | _signing(endpoint, environment), allow_http, keys)
+
+
+def _signing(endpoint: str, environment: Mapping[str, str]) -> dict[str, str]:
+    """Whether a signature covers a SHA-256 of the body too: it costs both ends as much as sealing does.
+
+    Not where something else guards the bytes on their way, as TLS does, or where nobody stands between, as on loopback.
+    What is stored is sealed in any case, so changed bytes never pass for true ones; but over plain HTTP only the
+    signature tells at once that they were changed. AWS_UNSIGNED_PAYLOAD decides otherwise.
+    """
+    said = environment.get("AWS_UNSIGNED_PAYLOAD", "").strip().lower()
+    if said:
+        return {"unsigned_payload": "true" if said in ("1", "true", "t", "yes", "y", "on") else "false"}
+    url = urlsplit(endpoint)
+    guarded = url.scheme != "http" or _is_loopback(url.hostname or "")
+    return {"unsigned_payload": "true" if guarded else "false"}
 
 
 def _plain_http(endpoint: str, environment: Mapping[str, str]) -> bool:
