@@ -12,11 +12,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dumont.errors import BadInput
+from dumont.standalone.bench.bystanders import Usage, disturbance, look
 from dumont.standalone.bench.datasets import Dataset, Variation
+from dumont.standalone.bench.earlier import read_result, require_alike, taken_up
 from dumont.standalone.bench.figures import FAIL, MIX, NOT_MEASURED, PASS, TARGETS, Findings, figures, wins
 from dumont.standalone.bench.likeness import differences
 from dumont.standalone.bench.peers import CP, OURS, RESTIC
-from dumont.standalone.bench.race import NOCHANGE, RESTORE, SAVE, Tally
+from dumont.standalone.bench.programme import LIMITS, PARTS, RACES, Options, Programme
+from dumont.standalone.bench.race import NOCHANGE, RESTORE, SAVE, Race, Tally
+from dumont.standalone.bench.report import as_object, disturbed
 from dumont.standalone.bench.tensorfile import Shape, write_safetensors, write_torch_zip
 from dumont.standalone.bench.timing import Command, PeerFailed, Sample, run, turns
 from dumont.standalone.bench.training import as_bf16
@@ -198,3 +203,102 @@ def test_a_tool_that_fails_is_reported_with_its_last_words() -> None:
         run(Command(["sh", "-c", "echo no room >&2; exit 3"]))
     with pytest.raises(PeerFailed, match="can't be started"):
         run(Command(["there-is-no-such-tool"]))
+
+
+def usage(busy_s: float, ours_s: float = 0.0, kernel_s: float = 0.0, **others: float) -> Usage:
+    """After as many seconds of two processors as `busy_s` and idle time make 20."""
+    return Usage(busy_s, 20.0, ours_s, kernel_s, dict(enumerate(others.items(), 100)))
+
+
+def test_what_others_took_is_what_was_busy_without_us_and_the_kernel() -> None:
+    """A run beside a stray process measures that process, and has to say so."""
+    start = Usage(0.0, 0.0, 0.0, 0.0)
+    calm = disturbance(start, usage(12.0, ours_s=10.0, kernel_s=1.5))
+    assert calm.share == pytest.approx(0.025) and not calm.is_grave
+    stray = disturbance(start, usage(12.0, ours_s=8.0, kernel_s=1.0, idler=0.1, stray=2.9))
+    assert stray.share == pytest.approx(0.15) and stray.is_grave and stray.who == "stray"
+    assert disturbance(start, usage(1.0, ours_s=1.2)).share == 0.0, "clocks that tick differently are no bystanders"
+
+
+def test_our_own_children_are_no_bystanders() -> None:
+    """The tools that race, and the server they race to, are what is measured; whoever else runs is not."""
+    before = look()
+    run(Command([sys.executable, "-c", "sum(range(6_000_000))"]))
+    after = look()
+    assert after.ours_s > before.ours_s and after.whole_s >= before.whole_s
+    assert all(name for name, _seconds in after.others.values())
+
+
+def test_a_disturbed_round_is_warned_of_and_kept(tmp_path: Path) -> None:
+    """Whoever watches stops in time; whoever reads the result later learns it too."""
+    looks = iter([Usage(0, 0, 0, 0), usage(1.0), usage(1.0), Usage(9.0, 40.0, 0, 0, {7: ("stray", 8.0)})])
+    said: list[str] = []
+    race = Race(tmp_path, [], 2, said.append, look=lambda: next(looks))
+    race.run(Dataset(MIX, tmp_path, 1, 1))
+    assert [one.is_grave for one in race.disturbances] == [False, True]
+    assert [line for line in said if "WARNING" in line and "stray" in line and "40%" in line] == said
+    assert disturbed(Findings(others={MIX: race.disturbances})) == {MIX: [2]}
+
+
+ALIKE = {
+    "machine": {"kernel": "6", "load_before": 0.1},
+    "peers": {OURS: "1", RESTIC: "0.14"},
+    "scale": 1,
+    "quick": False,
+}
+
+
+def test_a_result_is_taken_up_as_it_was_written(found: Findings, tmp_path: Path) -> None:
+    """Figures of parts that ran before must come out the same as on the day they were measured."""
+    found.parts = {MIX: {"ran_at": "then", "code": "a"}}
+    found.rounds, found.facts = {MIX: 3}, {key: ALIKE[key] for key in ("machine", "peers")}
+    found.tallies[MIX][OURS].working_set_s, found.tallies[MIX][OURS].working_set_shares = [0.5], [0.25]
+    options = Options(tmp_path, tmp_path)
+    written = tmp_path / "result.json"
+    written.write_text(json.dumps(as_object(found, options, "bench", 1.0)))
+    result = read_result(written)
+    assert result is not None
+    again = as_object(taken_up(result, RACES), options, "bench", 1.0)
+    assert {name: again[name] for name in figures(found)} == {name: result[name] for name in figures(found)}
+    assert (again["races"], again["parts"]) == (result["races"], result["parts"])
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"machine": {"kernel": "7", "load_before": 0.1}},
+        {"peers": {OURS: "1", RESTIC: "0.18"}},
+        {"scale": 0.5},
+        {"quick": True},
+    ],
+)
+def test_parts_from_elsewhere_are_not_put_into_one_table(other: dict[str, Any]) -> None:
+    """A ratio over two machines or two versions of a peer says nothing; another load before is no other machine."""
+    now = {"machine": {"kernel": "6", "load_before": 1.9}, "peers": {OURS: "1"}}
+    require_alike(ALIKE, now, 1, quick=False)
+    with pytest.raises(BadInput, match="has changed"):
+        require_alike({**ALIKE, **other}, {**now, "peers": ALIKE["peers"]}, 1, quick=False)
+
+
+def test_a_file_that_is_no_result_is_not_overwritten_by_a_resumed_run(tmp_path: Path) -> None:
+    """It may be somebody's only copy of something else."""
+    assert read_result(tmp_path / "none.json") is None
+    for text in ("{", "[]", "{}"):
+        (tmp_path / "other.json").write_text(text)
+        with pytest.raises(BadInput):
+            read_result(tmp_path / "other.json")
+
+
+def test_each_part_is_kept_when_it_is_done(tmp_path: Path) -> None:
+    """An interruption in the last part must not cost the half hour before it."""
+    kept: list[list[str]] = []
+    programme = Programme(Options(tmp_path, tmp_path, parts=PARTS), lambda _text: None, 0.0)
+    programme.keep = lambda found: kept.append(list(found.parts))
+    programme.run_part(LIMITS, lambda: None)
+    with pytest.raises(KeyboardInterrupt):
+        programme.run_part(MIX, _interrupted)
+    assert kept == [[LIMITS]]
+
+
+def _interrupted() -> None:
+    raise KeyboardInterrupt

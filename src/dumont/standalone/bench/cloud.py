@@ -150,6 +150,11 @@ class Cloud:
             self.process.wait()
             self.process = None
 
+    @property
+    def settings(self) -> str:
+        """The server's command, for the record; DIR is a directory in memory."""
+        return " ".join(["weed", *self._words()[1:]]).replace(str(self.root), "DIR")
+
     def _words(self) -> list[str]:
         sockets = self.root
         return [

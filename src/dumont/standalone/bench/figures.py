@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from dumont.standalone.bench.bystanders import Disturbance
 from dumont.standalone.bench.datasets import Dataset
 from dumont.standalone.bench.growth import SECOND
 from dumont.standalone.bench.limits import Limits
@@ -25,11 +26,17 @@ MIX, CHECKPOINTS, SMALL, TEXT, S3_WEIGHTS, S3_RANDOM = "mix", "checkpoints", "sm
 
 @dataclass
 class Findings:
-    """Everything measured in one run. `line`: plain TCP up and down in bytes/s; `reasons`: why a part is missing."""
+    """Everything measured in one run. `line`: plain TCP up and down in bytes/s; `reasons`: why a part is missing.
+
+    `others`: what others took of the processors in each round of a race. `parts`: when each part ran, how long it took
+    and on what.
+    """
 
     tallies: dict[str, Tallies] = field(default_factory=dict)
     datasets: dict[str, Dataset] = field(default_factory=dict)
     rounds: dict[str, int] = field(default_factory=dict)
+    others: dict[str, list[Disturbance]] = field(default_factory=dict)
+    parts: dict[str, dict[str, Any]] = field(default_factory=dict)
     limits: Limits = field(default_factory=dict)
     line: tuple[float, float] | None = None
     changed_bytes: int | None = None

@@ -29,7 +29,10 @@ class Bucket:
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """What S3 clients read. Ours (obstore) wants to be told that plain HTTP is meant."""
+        """What S3 clients read. Ours (obstore) wants to be told that plain HTTP is meant.
+
+        Clients that can be told so sign no hash of the body, as they would not over HTTPS, which real stores have.
+        """
         return {
             "AWS_ACCESS_KEY_ID": self.access_key,
             "AWS_SECRET_ACCESS_KEY": self.secret_key,
@@ -39,6 +42,7 @@ class Bucket:
             "AWS_ENDPOINT": self.endpoint,
             "AWS_ALLOW_HTTP": "true",
             "AWS_VIRTUAL_HOSTED_STYLE_REQUEST": "false",
+            "AWS_UNSIGNED_PAYLOAD": "true",
         }
 
 
@@ -231,6 +235,7 @@ class Rclone:
                 "RCLONE_CONFIG_STORE_ENDPOINT": place.bucket.endpoint,
                 "RCLONE_CONFIG_STORE_ACCESS_KEY_ID": place.bucket.access_key,
                 "RCLONE_CONFIG_STORE_SECRET_ACCESS_KEY": place.bucket.secret_key,
+                "RCLONE_CONFIG_STORE_USE_UNSIGNED_PAYLOAD": "true",
             }
         return place.command([tool("rclone") or "rclone", "sync", "--quiet", source, target], own)
 

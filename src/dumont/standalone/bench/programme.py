@@ -1,6 +1,7 @@
 """The programme of a bench: limits, then one part after another, each dataset made just before and removed after."""
 
 import contextlib
+import datetime
 import os
 import platform
 import shutil
@@ -9,7 +10,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
+from blake3 import blake3
+
+import dumont
 from dumont.standalone.bench import datasets
 from dumont.standalone.bench.cloud import Cloud, NoCloud, cloud, line_rates
 from dumont.standalone.bench.datasets import Dataset, Maker
@@ -30,13 +35,20 @@ QUICK_S_MAX = 54.0
 
 SAMPLE_BYTES, QUICK_SAMPLE_BYTES = 64 * 2**20, 8 * 2**20
 
+RACES: Mapping[str, tuple[str, ...]] = {
+    MIX: (MIX,), S3: (S3_WEIGHTS, S3_RANDOM), CHECKPOINTS: (CHECKPOINTS,), SMALL: (SMALL,), TEXT: (TEXT,),
+}  # fmt: skip
+"""The races of each part."""
+
 _RACERS: Mapping[str, tuple[str, ...]] = {
     MIX: (OURS, RESTIC, BORG, TAR, RCLONE, CP),
-    CHECKPOINTS: (OURS, RESTIC, BORG),
-    SMALL: (OURS, RESTIC, BORG, TAR, CP),
-    TEXT: (OURS, RESTIC, BORG, TAR, CP),
-    S3: (OURS, RESTIC, TAR, RCLONE),
+    CHECKPOINTS: (OURS, RESTIC),
+    SMALL: (OURS, RESTIC, TAR, CP),
+    TEXT: (OURS, RESTIC, TAR),
+    S3_WEIGHTS: (OURS, RESTIC, TAR),
+    S3_RANDOM: (OURS, RCLONE),
 }
+"""All of them race on the mix. Elsewhere only those that the figures need, or a run would take an hour."""
 
 
 @dataclass(frozen=True)
@@ -55,17 +67,20 @@ class Options:
 
 @dataclass
 class Programme:
-    """One run of the bench. `began` is what `time.monotonic` said when the process started."""
+    """One run of the bench. `began` is what `time.monotonic` said when the process started.
+
+    `found` may hold parts of an earlier run already. `keep` is called when a part is done, so that an interruption
+    loses only what was not.
+    """
 
     options: Options
     say: Say
     began: float
     found: Findings = field(default_factory=Findings)
+    keep: Callable[[Findings], None] = lambda _found: None
 
     def run(self) -> Findings:
         """Everything that was asked for. A part that is not possible here leaves its reason."""
-        here, missing = versions({name: PEERS[name] for name in PEERS if name in self.options.peers})
-        self.found.facts = {"machine": machine(self.options.work), "peers": here, "missing": missing}
         steps: dict[str, Callable[[], None]] = {
             LIMITS: self._limits,
             MIX: self._mix,
@@ -76,9 +91,26 @@ class Programme:
         }
         for part in PARTS:
             if part in self.options.parts:
-                steps[part]()
+                self.run_part(part, steps[part])
         self._drop(MIX)
         return self.found
+
+    def run_part(self, part: str, step: Callable[[], None]) -> None:
+        """Take one step of the programme, note when and on what, and keep what is known by then."""
+        load, began, ran_at = os.getloadavg()[0], time.monotonic(), datetime.datetime.now(datetime.UTC)
+        self.found.reasons.pop(part, None)
+        step()
+        if part in self.found.reasons:
+            return
+        seconds = round(time.monotonic() - began, 1)
+        self.found.parts[part] = {
+            "ran_at": ran_at.isoformat(timespec="seconds"),
+            "seconds": seconds,
+            "load_before": round(load, 2),
+            "code": code(),
+        }
+        self.say(f"{part}: done in {seconds:.0f} s")
+        self.keep(self.found)
 
     def _limits(self) -> None:
         self.say("limits")
@@ -102,9 +134,15 @@ class Programme:
         self.say("s3: line rate, store limits")
         self.found.line = line_rates(server.link)
         self.found.limits |= store_rates(server)
+        self.found.facts["s3_server"] = server.settings
         for part, folder in ((S3_WEIGHTS, "weights"), (S3_RANDOM, "random")):
             dataset = self.found.datasets[part] = datasets.measured(part, mix.tree / folder, mix.made)
-            course = replace(self._course(S3), skip=frozenset({NOCHANGE}), bucket=server.bucket)
+            course = replace(
+                self._course(part),
+                skip=frozenset({NOCHANGE}),
+                savers=frozenset(PEERS) - {OURS},
+                bucket=server.bucket,
+            )
             self._start(course, part, dataset)
 
     def _checkpoints(self) -> None:
@@ -127,6 +165,7 @@ class Programme:
     def _start(self, race: Race, part: str, dataset: Dataset) -> None:
         self.found.tallies[part] = race.run(dataset)
         self.found.rounds[part] = race.rounds_done
+        self.found.others[part] = race.disturbances
 
     def _course(self, part: str) -> Race:
         here = self.found.facts["peers"]
@@ -146,6 +185,22 @@ class Programme:
         if not self.options.keep:
             shutil.rmtree(self.options.work / name, ignore_errors=True)
             (self.options.work / f"{name}.made").unlink(missing_ok=True)
+
+
+def facts(options: Options) -> dict[str, Any]:
+    """The machine, the tools that are here, and those that are missing."""
+    here, missing = versions({name: PEERS[name] for name in PEERS if name in options.peers})
+    return {"machine": machine(options.work), "peers": here, "missing": missing}
+
+
+def code() -> str:
+    """Names the state of our own code, but for the bench: a version number stays the same between two commits."""
+    top = Path(dumont.__file__).parent
+    digest = blake3()
+    for path in sorted(top.rglob("*.py")):
+        if "bench" not in path.relative_to(top).parts:
+            digest.update(path.relative_to(top).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def machine(work: Path) -> dict[str, object]:

@@ -5,11 +5,12 @@ import json
 import shutil
 import stat
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dumont.standalone.bench.bystanders import Disturbance, Usage, disturbance, look
 from dumont.standalone.bench.datasets import Dataset
 from dumont.standalone.bench.likeness import differences
 from dumont.standalone.bench.peers import OURS, Bucket, Peer, Place, repository_bytes
@@ -61,6 +62,27 @@ class Tally:
             kept["differences"] = self.differences
         return kept
 
+    @classmethod
+    def of(cls, kept: Mapping[str, Any]) -> "Tally":
+        """The opposite of `record`, but for outputs and instants, which are not kept."""
+        tally = cls(failed=kept.get("failed", ""), differences=list(kept.get("differences", [])))
+        for key in kept:
+            what = key.removesuffix("_cpu_s")
+            if what != key:
+                peak = kept[f"{what}_memory_bytes_max"]
+                times = zip(kept[f"{what}_s"]["all"], kept[key]["all"], strict=True)
+                tally.samples[what] = [Sample(seconds, cpu_s, peak, 0.0) for seconds, cpu_s in times]
+        tally.sizes = [int(size) for size in _all(kept, "repository_bytes")]
+        tally.working_set_s = _all(kept, "working_set_seen_s")
+        tally.working_set_said_s = _all(kept, "working_set_said_s")
+        restores = [sample.seconds for sample in tally.samples.get(RESTORE, [])]
+        tally.working_set_shares = [seen / whole for seen, whole in zip(tally.working_set_s, restores, strict=False)]
+        return tally
+
+
+def _all(kept: Mapping[str, Any], name: str) -> list[float]:
+    return list(kept[name]["all"]) if name in kept else []
+
 
 Tallies = dict[str, Tally]
 
@@ -69,7 +91,8 @@ Tallies = dict[str, Tally]
 class Race:
     """The course: where to run, the peers in their order, how many rounds, and when to begin no further one.
 
-    `bucket` makes a new bucket for one bout, or None when repositories are directories.
+    `bucket` makes a new bucket for one bout, or None when repositories are directories. `savers` only save. `look`
+    tells what the processors did; `disturbances` is what others took of them in each round.
     """
 
     work: Path
@@ -79,7 +102,10 @@ class Race:
     ends_at: float = float("inf")
     skip: frozenset[str] = frozenset()
     bucket: Callable[[str], Bucket] | None = None
+    savers: frozenset[str] = frozenset()
+    look: Callable[[], Usage] = look
     rounds_done: int = 0
+    disturbances: list[Disturbance] = field(default_factory=list)
 
     def run(self, dataset: Dataset) -> Tallies:
         """All rounds over `dataset`. A peer that fails is out, and its tally says why."""
@@ -90,12 +116,20 @@ class Race:
             round_s = (time.monotonic() - began) / number if number else 0.0
             if time.monotonic() + round_s > self.ends_at:
                 break
+            before = self.look()
             for name in order:
                 if not tallies[name].failed:
                     self.say(f"{dataset.name}: {number + 1}/{self.rounds} {name}")
                     self.bout(by_name[name], dataset, tallies[name], verify=number == 0)
             self.rounds_done = number + 1
+            self._judge(dataset, disturbance(before, self.look()))
         return tallies
+
+    def _judge(self, dataset: Dataset, found: Disturbance) -> None:
+        self.disturbances.append(found)
+        if found.is_grave:
+            words = f"{dataset.name}: others took {found.share:.0%} of the processors in round {self.rounds_done}"
+            self.say(f"WARNING: {words}{f' (most: {found.who})' if found.who else ''}; its times are not to be trusted")
 
     def bout(self, peer: Peer, dataset: Dataset, tally: Tally, *, verify: bool) -> None:
         """One peer, once: prepare, save, save again, restore, compare, and leave nothing behind."""
@@ -108,7 +142,7 @@ class Race:
                     tally.sizes.append(repository_bytes(place))
                 if peer.incremental and NOCHANGE not in self.skip:
                     tally.note(NOCHANGE, run(peer.save(dataset.tree, place)))
-                if RESTORE not in self.skip:
+                if RESTORE not in self.skip and peer.name not in self.savers:
                     sample = run(peer.restore(place))
                     tally.note(RESTORE, sample)
                     watch_working_set(tally, sample, place.target, ours=peer.name == OURS)

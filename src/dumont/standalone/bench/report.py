@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dumont.i18n import _, plural
+from dumont.standalone.bench.bystanders import SHARE_MAX
 from dumont.standalone.bench.figures import (
     FAIL,
     NOT_MEASURED,
@@ -25,7 +26,7 @@ DIGITS = 4
 BUSY_SHARE = 0.5
 """A load above this share of the processors before the bench began is told: others were at work."""
 
-FORMAT = 1
+FORMAT = 2
 HOW = (
     "one run, whole processes, turns A B C then C B A, medians; fresh repository, cache and target for each bout; "
     "data, repositories and targets in memory; restic init and borg init are not timed, our first save makes its "
@@ -54,6 +55,12 @@ def as_object(found: Findings, options: Options, command: str, seconds: float) -
         "scale": options.scale,
         "rounds": found.rounds,
         "seconds": round(seconds, 1),
+        "parts": found.parts,
+        "others": {
+            race: [{"share": _rounded(one.share), "who": one.who} for one in every]
+            for race, every in found.others.items()
+        },
+        "disturbed": disturbed(found),
         **found.facts,
         "reasons": reasons(found),
         "line_bytes_per_s": [round(rate) for rate in found.line] if found.line else None,
@@ -77,6 +84,14 @@ def reasons(found: Findings) -> dict[str, str]:
         if tally.failed
     }
     return {**found.facts.get("missing", {}), **failed, **found.reasons}
+
+
+def disturbed(found: Findings) -> dict[str, list[int]]:
+    """The rounds of each race in which others took more than SHARE_MAX of the processors, from 1."""
+    grave = {
+        race: [number for number, one in enumerate(every, 1) if one.is_grave] for race, every in found.others.items()
+    }
+    return {race: rounds for race, rounds in grave.items() if rounds}
 
 
 def show(console: Console, found: Findings) -> None:
@@ -174,6 +189,11 @@ def _speak(console: Console, found: Findings, shown: Figures) -> None:
         console.print(_("  This restic is Debian's and old (2022); newer ones are faster in places."))
     for what, reason in reasons(found).items():
         console.print(_("Not measured: {what}: {reason}").format(what=what, reason=reason))
+    for race, rounds in disturbed(found).items():
+        words = _("Others took more than {share:.0%} of the processors in these rounds of {part}: {rounds}.")
+        console.print(words.format(share=SHARE_MAX, part=race, rounds=", ".join(map(str, rounds))))
+    if len({one["code"] for one in found.parts.values()}) > 1:
+        console.print(_("The parts were measured with different states of the program."))
     load, processors = found.facts["machine"]["load_before"], found.facts["machine"]["processors"]
     if load > processors * BUSY_SHARE:
         words = _("The machine was busy when the bench began (load {load} on {processors} processors).")

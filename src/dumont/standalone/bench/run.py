@@ -8,7 +8,8 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
@@ -38,6 +39,8 @@ def main(arguments: list[str]) -> int:
         return BAD_INPUT if isinstance(error, BadInput) else FAILED
     except KeyboardInterrupt:
         sys.stderr.write(_("dumont: stopped; everything the bench made is removed\n"))
+        if given.out:
+            sys.stderr.write(_("Parts that were done stand in {file}; --resume goes on.\n").format(file=given.out))
         return 130
     finally:
         signal.signal(signal.SIGTERM, previous)
@@ -58,21 +61,58 @@ def _bench(given: argparse.Namespace, arguments: Sequence[str], began: float) ->
             quick=given.quick,
             keep=given.keep,
         )
-        found = programme.Programme(options, lambda text: _say(text, began), began).run()
-    words = " ".join(["dumont", "snapshot", "bench", *arguments])
-    outcome = report.as_object(found, options, words, time.monotonic() - began)
-    if given.out:
-        out = Path(given.out)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(outcome, indent=1) + "\n")
+        facts = programme.facts(options)
+        earlier = _earlier(given, facts, options)
+        if earlier is not None and not given.only:
+            options = replace(options, parts=[part for part in options.parts if part not in earlier.parts])
+        found = earlier or importlib.import_module("dumont.standalone.bench.figures").Findings()
+        found.facts = {**facts, **found.facts, "peers": {**found.facts.get("peers", {}), **facts["peers"]}}
+        words = " ".join(["dumont", "snapshot", "bench", *arguments])
+
+        def outcome() -> dict[str, Any]:
+            made: dict[str, Any] = report.as_object(found, options, words, time.monotonic() - began)
+            return made
+
+        def keep(_found: object) -> None:
+            if given.out:
+                _write(Path(given.out), json.dumps(outcome(), indent=1) + "\n")
+
+        programme.Programme(options, lambda text: _say(text, began), began, found, keep).run()
+        keep(found)
     if given.json:
-        sys.stdout.write(json.dumps(outcome) + "\n")
+        sys.stdout.write(json.dumps(outcome()) + "\n")
     else:
         report.show(importlib.import_module("rich.console").Console(), found)
     ours_failed = any(
         reason.startswith(programme.OURS) or f"/{programme.OURS}" in reason for reason in report.reasons(found)
     )
     return FAILED if ours_failed else OK
+
+
+def _earlier(given: argparse.Namespace, facts: Mapping[str, Any], options: Any) -> Any:
+    """The findings that --resume goes on with; None without it, or when there are none yet. Raises BadInput."""
+    if not given.resume:
+        return None
+    if not given.out:
+        raise BadInput(_("--resume needs --out, the result that it goes on with"))
+    earlier, programme = (
+        importlib.import_module(f"dumont.standalone.bench.{name}") for name in ("earlier", "programme")
+    )
+    result = earlier.read_result(Path(given.out))
+    if result is None:
+        return None
+    earlier.require_alike(result, facts, options.scale, quick=options.quick)
+    found = earlier.taken_up(result, programme.RACES)
+    found.facts = {name: result[name] for name in ("s3_server", "peers") if name in result}
+    return found
+
+
+def _write(path: Path, text: str) -> None:
+    """Whole or not at all: what earlier parts left there must survive an interruption."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f".{path.name}.fresh")
+    fresh.write_text(text)
+    fresh.replace(path)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -87,6 +127,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=_count, default=5, help=_("rounds of each race"))
     parser.add_argument("--scale", type=_positive, default=1.0, help=_("size of the datasets; 1 is full"))
     parser.add_argument("--out", default="", help=_("also write the JSON object to this file"))
+    parser.add_argument("--resume", action="store_true", help=_("go on with --out: only what is not in it, or --only"))
     parser.add_argument("--cache", default=str(_cache()), help=_("where the trained model is kept between runs"))
     parser.add_argument("--keep", action="store_true", help=_("leave the datasets for the next run"))
     return parser

@@ -31,7 +31,8 @@ def store_rates(server: Cloud) -> Limits:
 async def _rates(stores: Any, bucket: Bucket) -> tuple[float, float]:
     store = stores.S3Store(
         bucket.name, endpoint=bucket.endpoint, region="us-east-1", access_key_id=bucket.access_key,
-        secret_access_key=bucket.secret_key, virtual_hosted_style_request=False, client_options={"allow_http": True},
+        secret_access_key=bucket.secret_key,
+        virtual_hosted_style_request=False, unsigned_payload=True, client_options={"allow_http": True},
     )  # fmt: skip
     data = os.urandom(OBJECT_BYTES)
     gate = asyncio.Semaphore(AT_ONCE)
