@@ -19,13 +19,14 @@ from dumont.market.beliefs import Beliefs, hazard_of
 from dumont.market.bids import BidHistory, best_bid
 from dumont.market.cost import Priced, Stake, expected_cost, micros
 from dumont.market.hazard import PRIORS
+from dumont.market.regions import lies_in
 from dumont.model.offer import Interruption, Need, Offer
 
 HORIZON_HOURS = 4.0
 """How far ahead a move may count its savings; tuned on the first half of the nine-zone trace."""
-SPARE_FAILS = 0.1
-"""The share of losses in which a spare is of no use, being lost too or not ready yet: 12 of 121 in that half, for the
-policy that always holds one."""
+SPARE_FAILS = 0.3
+"""The share of losses in which a spare is of no use, being lost too or not ready yet: 21 of 69 in that half, for the
+policy that always holds one. Chance alone would make it one in a hundred."""
 SPARE_ENDS_BELOW = 0.7
 """A spare is let go when it is worth less than this share of its price, so that it does not come and go."""
 
@@ -38,16 +39,24 @@ class OnDemand(enum.StrEnum):
     ALWAYS = "always"
 
 
+class Moves(enum.StrEnum):
+    """When machines may be changed while nothing is lost. FROM_ON_DEMAND: back to spot, and no more.
+
+    ANY needs a market that is listed: a zone that nobody watched looks better than one that was just seen to fail.
+    """
+
+    NEVER = "never"
+    FROM_ON_DEMAND = "from_on_demand"
+    ANY = "any"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Rules:
-    """What the policy allows. `race` machines are started at once when the GPU is missed; `spares` are held at most.
-
-    `moves` allows to change machines while nothing is lost.
-    """
+    """What the policy allows. `race` machines are started at once when the GPU is missed; `spares` are held at most."""
 
     race: int = 1
     spares: int = 1
-    moves: bool = True
+    moves: Moves = Moves.ANY
     on_demand: OnDemand = OnDemand.FALLBACK
 
 
@@ -61,7 +70,7 @@ class Held:
 
     @property
     def spot(self) -> bool:
-        return self.priced.offer.interruption is not Interruption.NEVER
+        return self.priced.offer.spot
 
 
 @dataclass(frozen=True)
@@ -90,12 +99,12 @@ def rank(offers: Iterable[Offer], need: Need, beliefs: Beliefs, now_h: float) ->
 
 def satisfies(offer: Offer, need: Need) -> bool:
     """Whether the offer is what is needed. What the provider does not tell satisfies no bound."""
-    wanted = need.spot if offer.interruption is not Interruption.NEVER else need.on_demand
+    wanted = need.spot if offer.spot else need.on_demand
     if offer.machine is not need.machine or not wanted:
         return False
     if need.gpu_names and offer.gpu not in need.gpu_names:
         return False
-    if need.regions and not need.regions & {offer.region, offer.zone}:
+    if need.regions and not lies_in(offer, need.regions):
         return False
     bounds = (
         (offer.gpus, need.gpus if offer.gpu or offer.gpus else 0),
@@ -136,7 +145,7 @@ def choose(ranked: Sequence[Priced], held: Sequence[Held], rules: Rules, stake: 
     spares = [h for h in ready[1:] if h.spot]  # an on-demand machine is a spare until a spot one is ready
     if len(spares) < rules.spares and (spare := _spare(best, _spots(others), stake)):
         return Choice(rent=(spare,), why="spare")
-    if rules.moves and not spares and (better := _better(best, others, rules, stake)):
+    if not spares and (better := _better(best, others, rules, stake)):
         return Choice(rent=(better,), why="move")
     return Choice()
 
@@ -168,7 +177,7 @@ def _ahead(priced: Priced, rules: Rules, stake: Stake) -> float:
 
 
 def _spots(ranked: Iterable[Priced]) -> list[Priced]:
-    return [p for p in ranked if p.offer.interruption is not Interruption.NEVER]
+    return [p for p in ranked if p.offer.spot]
 
 
 def _start(ranked: Sequence[Priced], rules: Rules) -> Choice:
@@ -189,7 +198,8 @@ def _start(ranked: Sequence[Priced], rules: Rules) -> Choice:
 def _useless(best: Held, others: Sequence[Held], rules: Rules, stake: Stake) -> list[str]:
     """Machines beside the best one that are neither worth their price as a spare nor being moved to.
 
-    An on-demand machine is a spare only as long as no spot one is ready: it comes last, and takes no starting one's room.
+    An on-demand machine is a spare only as long as no spot one is ready: it comes last, and takes no room of one that
+    is starting.
     """
     ended: list[str] = []
     worth, room = spare_micros_per_hour(best.priced, stake), rules.spares
@@ -213,6 +223,8 @@ def _spare(best: Held, others: Sequence[Priced], stake: Stake) -> Priced | None:
 
 def _better(best: Held, others: Sequence[Priced], rules: Rules, stake: Stake) -> Priced | None:
     """The machine to move to: the one that saves the most, if it saves anything."""
+    if rules.moves is Moves.NEVER or (rules.moves is Moves.FROM_ON_DEMAND and best.spot):
+        return None
     allowed = others if rules.on_demand is OnDemand.ALWAYS else _spots(others)
     savings = [(saving_micros(best.priced, priced, rules, stake), -index) for index, priced in enumerate(allowed)]
     saving, index = max(savings, default=(0, 0))

@@ -8,6 +8,7 @@ within 0 and 1 (Kalbfleisch and Prentice, The Statistical Analysis of Failure Ti
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import groupby
 from statistics import NormalDist
 
 from dumont.errors import BadInput
@@ -67,25 +68,22 @@ def kaplan_meier(lives: Iterable[Life], level: float = 0.90) -> Curve:
         raise BadInput("a survival curve needs at least one life, and none shorter than 0 hours")
     z = NormalDist().inv_cdf((1 + level) / 2)
     steps: list[Step] = []
-    share, greenwood, at_risk, index = 1.0, 0.0, len(ordered), 0
-    while index < len(ordered):
-        hours = ordered[index].hours
-        tied = [life for life in ordered[index:] if life.hours == hours] if index < len(ordered) else []
-        ended = sum(life.interrupted for life in tied)
+    share, greenwood, at_risk = 1.0, 0.0, len(ordered)
+    for hours, tied in groupby(ordered, key=lambda life: life.hours):
+        ends = [life.interrupted for life in tied]
+        ended = sum(ends)
         if ended:
             share *= 1 - ended / at_risk
             greenwood += ended / (at_risk * (at_risk - ended)) if at_risk > ended else math.inf
-            low, high = _interval(share, greenwood, z)
-            steps.append(Step(hours, at_risk, ended, share, low, high))
-        at_risk -= len(tied)
-        index += len(tied)
+            before = steps[-1].high if steps else 1.0
+            steps.append(Step(hours, at_risk, ended, share, *_interval(share, greenwood, z, before)))
+        at_risk -= len(ends)
     return Curve(tuple(steps), ordered[-1].hours)
 
 
-def _interval(share: float, greenwood: float, z: float) -> tuple[float, float]:
+def _interval(share: float, greenwood: float, z: float, high_before: float) -> tuple[float, float]:
+    """Greenwood's variance is not defined once nobody is left: the upper end then stays where it was."""
     if share <= 0.0 or math.isinf(greenwood):
-        return 0.0, max(share, 0.0)
-    if share >= 1.0:
-        return 1.0, 1.0
+        return 0.0, high_before
     width = z * math.sqrt(greenwood) / abs(math.log(share))
     return share ** math.exp(width), share ** math.exp(-width)

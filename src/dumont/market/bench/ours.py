@@ -1,12 +1,12 @@
 """Our policy in the replay: the market's own `rank` and `choose`, fed with what a zone's listing or attempts tell."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dumont.market.beliefs import Beliefs, observe
 from dumont.market.bench.replay import ON_DEMAND, Now
 from dumont.market.bench.traces import ON_DEMAND_MICROS, SPOT_MICROS
 from dumont.market.cost import Stake
-from dumont.market.placement import Held, Rules, choose, rank
+from dumont.market.placement import Held, Moves, Rules, choose, rank
 from dumont.model.instance import Machine
 from dumont.model.offer import Interruption, Need, Offer
 
@@ -57,12 +57,13 @@ class Ours:
         """Learn, then carry out what `choose` says until it says nothing more."""
         now_h = now.at_s / SECONDS_PER_HOUR
         up = self._learn(now, now_h)
+        rules = self.rules if now.up is not None else replace(self.rules, moves=Moves.FROM_ON_DEMAND)
         ranked = rank([*self.offers, self.on_demand], NEED, self.beliefs, now_h)
         by_zone = {self.zone_of[priced.offer.id]: priced for priced in ranked}
         for _ in range(CHANGES_MAX):
             there = [p for p in ranked if p.offer is self.on_demand or self.zone_of[p.offer.id] in up]
             held = [Held(id=m.id, priced=by_zone[m.zone], ready=m.is_ready(now.at_s)) for m in now.machines]
-            choice = choose(there, held, self.rules, self.stake)
+            choice = choose(there, held, rules, self.stake)
             if not choice.rent and not choice.end:
                 return
             for priced in choice.rent:

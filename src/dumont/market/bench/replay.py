@@ -30,9 +30,9 @@ class Setting:
     """The world of a replay: seconds, and micro-dollars per hour.
 
     `start_s` is the time from renting to working. `takeover_s` is lost each time another machine takes over without a
-    gap of its own. `look_s` is how often a policy is asked when nothing happens. `refusal_s` is how long a refused attempt
-    takes: the next machine rented at that instant starts so much later. `whole_tick_on_demand` bills an
-    on-demand machine to the end of the tick in which it ends, as the reference does.
+    gap of its own. `look_s` is how often a policy is asked when nothing happens, `on_ticks` asks it at the recording's
+    ticks and never in between, as the reference does. `refusal_s` is how long a refused attempt takes: the next machine
+    rented at that instant starts so much later.
     """
 
     start_s: float = 120.0
@@ -42,7 +42,7 @@ class Setting:
     on_demand_micros: int = ON_DEMAND_MICROS
     refusal_s: float = 0.0
     sight: Sight = Sight.LISTING
-    whole_tick_on_demand: bool = False
+    on_ticks: bool = False
 
 
 @dataclass(eq=False)
@@ -139,7 +139,8 @@ class Engine:
             while index < len(changes) and changes[index][0] <= self.at_s:
                 self._change(changes[index][1], changes[index][2])
                 index += 1
-            self._ask()
+            if not self.setting.on_ticks or self.at_s % self.trace.gap_s == 0:
+                self._ask()
             following = changes[index][0] if index < len(changes) else end_s
             self._advance(min(following, self._next_call(), end_s))
         self._close()
@@ -163,13 +164,10 @@ class Engine:
 
     def _pay(self, machine: Rented) -> None:
         held_s = self.at_s - machine.since_s
-        if machine.zone != ON_DEMAND:
+        if machine.zone == ON_DEMAND:
+            self.outcome.on_demand_s += held_s
+        else:
             self.outcome.spot_s += held_s
-            return
-        if self.setting.whole_tick_on_demand:
-            gap_s = self.trace.gap_s
-            held_s = -(-self.at_s // gap_s) * gap_s - machine.since_s
-        self.outcome.on_demand_s += held_s
 
     def _change(self, zone: int, capacity: int) -> None:
         """A zone's capacity is now this; machines beyond it are taken away, the one that leads first (the worst)."""
@@ -194,7 +192,8 @@ class Engine:
     def _next_call(self) -> float:
         while self._asked and self._asked[0] <= self.at_s:
             heapq.heappop(self._asked)
-        look = (self.at_s // self.setting.look_s + 1) * self.setting.look_s
+        every_s = self.trace.gap_s if self.setting.on_ticks else self.setting.look_s
+        look = (self.at_s // every_s + 1) * every_s
         return min(look, self._asked[0]) if self._asked else look
 
     def _advance(self, to_s: float) -> None:

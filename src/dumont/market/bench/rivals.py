@@ -1,6 +1,7 @@
 """The policies that ours is compared with: spot only, spot with on-demand fallback, and that with one spare.
 
-Each keeps a machine until it is taken away, then takes the next zone, in the order given, that has one.
+Each keeps a machine until it is taken away, then takes the next zone, in the order given, that has one. A second machine
+is never taken in the same zone.
 """
 
 from dumont.market.bench.replay import ON_DEMAND, Now
@@ -13,7 +14,7 @@ class NextZone:
         self.wanted, self.fallback = machines, fallback
 
     def start(self, zones: tuple[str, ...]) -> None:
-        self.zones, self.last = len(zones), 0
+        self.zones, self.last = len(zones), -1
 
     def decide(self, now: Now) -> None:
         for zone in now.taken:
@@ -25,9 +26,10 @@ class NextZone:
             self._fall_back(now, any(m.is_ready(now.at_s) for m in held))
 
     def _rent(self, now: Now) -> None:
-        for offset in range(self.zones):
+        held = {machine.zone for machine in now.machines}
+        for offset in range(1, self.zones + 1):
             zone = (self.last + offset) % self.zones
-            if now.rent(zone):
+            if zone not in held and now.rent(zone):
                 self.last = zone
                 return
 

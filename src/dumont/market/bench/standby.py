@@ -13,20 +13,28 @@ from dumont.market.bench.traces import Trace, Zone
 from dumont.market.cost import Stake
 
 Span = tuple[float, float]
+OFFSETS = 12
 
 
 @dataclass(frozen=True, kw_only=True)
 class StandbySetting:
-    """A standby is ready `start_s` after it was rented: 46 s until it runs (median of the GCP recordings) and the rest to
-    fetch the files. `takeover_s` is lost whenever the address moves; the slower of our two measured medians.
+    """A standby is ready `start_s` after it was rented: 46 s until it runs (median of the GCP recordings), the rest to
+    fetch the files. The address is away for `lost_s` when the machine that answers is lost (measured, median of 200
+    killed ones; 2.48 s for one that was cut off), and for `moved_s` when it is moved on purpose (the shortest pause of
+    barriers that README.md shows; the address alone was not measured).
 
     The prices are of an e2-small of Google's, spot and on demand, with an address.
     """
 
     start_s: float = 120.0
-    takeover_s: float = 2.48
+    lost_s: float = 0.22
+    moved_s: float = 1.1
     spot_micros: int = 15_050
     on_demand_micros: int = 21_700
+
+
+CAREFUL = StandbySetting(lost_s=2.48, moved_s=2.48)
+"""Every loss is a cut that only silence tells, and a planned move takes as long."""
 
 
 @dataclass(frozen=True)
@@ -43,14 +51,15 @@ class AddressOutcome:
     """The standby's cost over that of the on-demand GPU."""
 
 
-def standby_spans(trace: Trace, setting: StandbySetting) -> Outcome:
-    """One pass of the standby over its recording, placed as the product places it, on demand when no spot is there."""
+def standby_for(span_s: float, recording: Trace, setting: StandbySetting) -> Outcome:
+    """The standby over its recording, repeated for `span_s` and once more; placed as the product places it."""
     policy = Ours(
         stake=Stake(value_micros_per_hour=100_000, restore_s=setting.start_s),
         micros=(setting.spot_micros, setting.on_demand_micros),
     )
     world = Setting(start_s=setting.start_s, spot_micros=setting.spot_micros, on_demand_micros=setting.on_demand_micros)
-    return replay(trace, policy, world)
+    times = int(span_s // recording.span_s) + 2
+    return replay(repeated(recording, times), policy, world)
 
 
 def repeated(trace: Trace, times: int) -> Trace:
@@ -62,32 +71,36 @@ def repeated(trace: Trace, times: int) -> Trace:
     return Trace(trace.name, trace.gap_s, trace.span_s * times, zones)
 
 
-def address_uptime(gpu: Outcome, cpu_trace: Trace, setting: StandbySetting, offsets: int = 12) -> AddressOutcome:
-    """How much of the time the address answers, with this GPU outcome and a standby replayed over `cpu_trace`."""
-    times = int(gpu.span_s // cpu_trace.span_s) + 2
-    outcome = standby_spans(repeated(cpu_trace, times), setting)
+def address_uptime(gpu: Outcome, cpu: Outcome, cpu_span_s: float, setting: StandbySetting) -> AddressOutcome:
+    """How much of the time the address answers, with this GPU outcome and the standby's, shifted by OFFSETS steps.
+
+    `cpu` covers the GPU's span and one `cpu_span_s`, the length of the standby's recording, more.
+    """
     uptimes, longest = [], 0.0
-    for index in range(offsets):
-        shift = index * cpu_trace.span_s / offsets
-        moved = [(max(0.0, a - shift), b - shift) for a, b in outcome.spans if b > shift]
+    for index in range(OFFSETS):
+        shift = index * cpu_span_s / OFFSETS
+        moved = [(max(0.0, a - shift), b - shift) for a, b in cpu.spans if b > shift]
         gaps = _gaps(gpu.spans, moved, gpu.span_s)
-        down = sum(b - a for a, b in gaps) + _moves(gpu) * setting.takeover_s
+        down = sum(b - a for a, b in gaps) + _moving_s(gpu, setting)
         uptimes.append(1 - down / gpu.span_s)
         longest = max([longest, *(b - a for a, b in gaps)])
-    paid = outcome.spot_s * setting.spot_micros + outcome.on_demand_s * setting.on_demand_micros
+    paid = cpu.spot_s * setting.spot_micros + cpu.on_demand_s * setting.on_demand_micros
     return AddressOutcome(
         mean=sum(uptimes) / len(uptimes),
         worst=min(uptimes),
         both_down_s=longest,
-        standby_interruptions_per_day=outcome.interruptions / outcome.span_s * 86400,
-        standby_uptime=outcome.uptime,
-        standby_cost_share=paid / outcome.span_s / gpu.setting.on_demand_micros,
+        standby_interruptions_per_day=cpu.interruptions / cpu.span_s * 86400,
+        standby_uptime=cpu.uptime,
+        standby_cost_share=paid / cpu.span_s / gpu.setting.on_demand_micros,
     )
 
 
-def _moves(gpu: Outcome) -> int:
-    """How often the address moves: to the CPU and back at each gap, and from one GPU to another."""
-    return 2 * max(0, len(gpu.spans) - 1) + gpu.takeovers
+def _moving_s(gpu: Outcome, setting: StandbySetting) -> float:
+    """How long the address is away because it moves: at each loss, at each return to a GPU, between GPUs."""
+    returns = max(0, len(gpu.spans) - 1)
+    to_spare = min(gpu.takeovers, gpu.interruptions - gpu.felt)
+    planned = returns + gpu.takeovers - to_spare
+    return (returns + to_spare) * setting.lost_s + planned * setting.moved_s
 
 
 def _gaps(gpu: list[Span], cpu: list[Span], span_s: float) -> list[Span]:
