@@ -169,9 +169,11 @@ class Judge:
             answered.extend(message.get("body", b""))
             await send(message)
 
-        await self.app(scope, hear, say)
         path, query = str(scope["path"]), scope["query_string"].decode()
-        self.judge_request(scope["method"], path, query, bytes(asked))
+        try:
+            await self.app(scope, hear, say)
+        finally:  # a request counts also when its answer is cut off
+            self.judge_request(scope["method"], path, query, bytes(asked))
         if media[0].startswith("application/json"):
             self.judge_answer(scope["method"], path, status[0], bytes(answered))
 

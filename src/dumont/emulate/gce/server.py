@@ -130,6 +130,7 @@ class Emulator:
             self.metadata[vm.zone, vm.name] = guest.address
         if address := self.metadata.get((vm.zone, vm.name)):
             environment["GCE_METADATA_HOST"] = address
+        vm.say(f"startup-script: {_echoed(vm)}")
         try:
             await self.world.ground.start(vm.name, vm.attribute("startup-script") or "true", environment)
         except ProviderError as error:  # a machine that runs, and nothing on it does: as with a broken image
@@ -139,6 +140,12 @@ class Emulator:
         self.metadata.pop((vm.zone, vm.name), None)
         if guest := self._guests.pop((vm.zone, vm.name), None):
             await guest.close()
+
+
+def _echoed(vm: Vm) -> str:
+    """What a startup script says that says something right away: its `echo` lines. The ground keeps the rest."""
+    lines = (vm.attribute("startup-script") or "").splitlines()
+    return " ".join(line.removeprefix("echo ") for line in lines if line.startswith("echo "))
 
 
 async def _refuse(request: Request, error: Exception) -> Response:

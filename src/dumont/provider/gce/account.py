@@ -1,6 +1,7 @@
 """An account with Google: project, zones and marks, and the names that everything rented under it gets."""
 
 import hashlib
+import json
 import re
 import uuid
 from dataclasses import dataclass
@@ -68,14 +69,14 @@ class Account:
     def name(self, label: str) -> str:
         """The machine's name, the same for the same label. The digest keeps two labels, or installations, apart that
         look alike once lowercased and cut."""
-        digest = _digest(f"{self.installation}/{label}")
+        digest = _digest(json.dumps([self.installation, label]))
         readable = re.sub(r"[^a-z0-9]+", "-", f"{self.installation[:16]}-{label}".lower()).strip("-")
         kept = readable[: NAME_CHARACTERS_MAX - len(TAG) - len(digest) - 2].strip("-")
         return f"{TAG}-{kept}-{digest}"
 
     def request_id(self, *what: str | int) -> str:
         """The requestId of an act: the same for the same act, so that its repetition acts only once."""
-        return str(uuid.uuid5(_NAMESPACE, "/".join(map(str, (self.project, self.installation, *what)))))
+        return str(uuid.uuid5(_NAMESPACE, json.dumps([self.project, self.installation, *what])))
 
 
 def region_of(zone: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from random import Random
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from google.api_core.client_options import ClientOptions
 from google.cloud import compute_v1
@@ -31,53 +31,59 @@ class Clients(threading.local):
     calls are made, and operations are asked for with `operations`.
     """
 
-    def __init__(self, account: Account) -> None:
+    def __init__(self, account: Account, opened: list[Any]) -> None:
         self._credentials = account.credentials
         self._options = ClientOptions(api_endpoint=account.api_endpoint)
+        self._opened = opened
+
+    def _open(self, kind: Callable[..., T]) -> T:
+        client: Any = kind(credentials=self._credentials, client_options=self._options)
+        self._opened.append(client.transport)
+        return client  # type: ignore[no-any-return]
 
     @cached_property
     def instances(self) -> compute_v1.InstancesClient:
-        return compute_v1.InstancesClient(credentials=self._credentials, client_options=self._options)
+        return self._open(compute_v1.InstancesClient)
 
     @cached_property
     def operations(self) -> compute_v1.ZoneOperationsClient:
-        return compute_v1.ZoneOperationsClient(credentials=self._credentials, client_options=self._options)
+        return self._open(compute_v1.ZoneOperationsClient)
 
     @cached_property
     def global_operations(self) -> compute_v1.GlobalOperationsClient:
-        return compute_v1.GlobalOperationsClient(credentials=self._credentials, client_options=self._options)
+        return self._open(compute_v1.GlobalOperationsClient)
 
     @cached_property
     def disks(self) -> compute_v1.DisksClient:
-        return compute_v1.DisksClient(credentials=self._credentials, client_options=self._options)
+        return self._open(compute_v1.DisksClient)
 
     @cached_property
     def addresses(self) -> compute_v1.AddressesClient:
-        return compute_v1.AddressesClient(credentials=self._credentials, client_options=self._options)
+        return self._open(compute_v1.AddressesClient)
 
     @cached_property
     def zones(self) -> compute_v1.ZonesClient:
-        return compute_v1.ZonesClient(credentials=self._credentials, client_options=self._options)
+        return self._open(compute_v1.ZonesClient)
 
     @cached_property
     def regions(self) -> compute_v1.RegionsClient:
-        return compute_v1.RegionsClient(credentials=self._credentials, client_options=self._options)
+        return self._open(compute_v1.RegionsClient)
 
     @cached_property
     def projects(self) -> compute_v1.ProjectsClient:
-        return compute_v1.ProjectsClient(credentials=self._credentials, client_options=self._options)
+        return self._open(compute_v1.ProjectsClient)
 
     @cached_property
     def firewalls(self) -> compute_v1.FirewallsClient:
-        return compute_v1.FirewallsClient(credentials=self._credentials, client_options=self._options)
+        return self._open(compute_v1.FirewallsClient)
 
     @cached_property
     def images(self) -> compute_v1.ImagesClient:
-        return compute_v1.ImagesClient(credentials=self._credentials, client_options=self._options)
+        return self._open(compute_v1.ImagesClient)
 
     @cached_property
     def advice(self) -> compute_v1.AdviceClient:
-        return compute_v1.AdviceClient(credentials=self._credentials, client_options=self._options)
+        return self._open(compute_v1.AdviceClient)
 
 
 class Calls:
@@ -87,7 +93,8 @@ class Calls:
         self._account = account
         self._clock = clock
         self._rng = rng
-        self._clients = Clients(account)
+        self._opened: list[Any] = []
+        self._clients = Clients(account, self._opened)
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="gce")
 
     async def ask(self, what: str, call: Callable[[Clients, float], T]) -> T:
@@ -119,5 +126,7 @@ class Calls:
             raise judge(what, error) from error
 
     def close(self) -> None:
-        """Let the threads go."""
+        """Let threads and connections go."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+        for transport in self._opened:
+            transport.close()
