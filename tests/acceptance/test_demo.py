@@ -53,6 +53,15 @@ async def test_a_primary_that_is_cut_off_is_fenced_and_its_files_are_kept(tempor
     assert told["by_kind"]["cut_off"]["first_byte_ms_max"] <= 5000
 
 
+@pytest.mark.timeout(240)
+async def test_the_main_job_is_the_same_on_emulated_clouds(temporary: Path) -> None:
+    """Vast.ai rents the GPU out and Google the standby, by their own words: the promises are the local cloud's."""
+    told = await _play(temporary, "--cloud", "emulated", "--kind", "killed", "--rounds", "1", "--fast", "--seed", "7")
+    assert told["ok"], told
+    assert (told["acked_lost"], told["training_resumed"]) == (0, True)
+    assert told["by_kind"]["killed"]["first_byte_ms_max"] <= 5000
+
+
 @pytest.mark.timeout(200)
 async def test_an_interrupted_demo_leaves_nothing_behind(temporary: Path) -> None:
     """Ctrl-C is how most demos end."""

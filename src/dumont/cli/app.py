@@ -15,6 +15,7 @@ from dumont.cli import (
     events,
     launch,
     ls,
+    offers,
     provider,
     rm,
     show,
@@ -78,6 +79,7 @@ app.command(
     help=_("Save and restore directories; no server is needed."),
     context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []},
 )(snapshot.snapshot)
+app.command("offers", help=_("Show what is for rent now, and what an hour of it really costs."))(offers.offers)
 app.add_typer(provider.app, name="provider", help=_("Rent from Vast.ai and Google Cloud: add, check and try accounts."))
 app.command(
     "emulate",

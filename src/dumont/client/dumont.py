@@ -22,7 +22,9 @@ from dumont.client.results import (
     Happened,
     Health,
     Launch,
+    OffersFound,
     OwnerKeys,
+    PriceShown,
     ProviderShown,
     Receipt,
     SyncAnswer,
@@ -37,6 +39,7 @@ Answer = TypeVar("Answer")
 PATIENCE_S = 15.0
 DRILL_S_MAX = 120.0
 CHECK_S_MAX = 120.0
+OFFERS_S_MAX = 60.0
 PROBE_S_MAX = 1800.0
 FOLLOW_EVERY_S = 0.5
 LOOK_EVERY_S = 0.02
@@ -74,6 +77,14 @@ class Dumont:
     async def doctor(self) -> list[Check]:
         """What the server finds of the machine it runs on."""
         return await self._get("/v1/doctor", list[Check])
+
+    async def offers(self, query: str = "", limit: int = 20) -> OffersFound:
+        """What is for rent now and satisfies the query, such as `gpu=RTX 4090 price<0.5`."""
+        return await self._get(f"/v1/offers?q={quote(query, safe='')}&limit={limit}", OffersFound, OFFERS_S_MAX)
+
+    async def prices(self, product: str, days: float = 7.0) -> list[PriceShown]:
+        """What was asked for a product during the last days, oldest first."""
+        return await self._get(f"/v1/prices?product={quote(product, safe='')}&days={days}", list[PriceShown])
 
     async def providers(self) -> list[ProviderShown]:
         """Who machines are rented from."""
@@ -163,8 +174,8 @@ class Dumont:
                 raise ServerAway(_("The server was asked to end and does not: see log/server.log in Dumont's home."))
             await asyncio.sleep(LOOK_EVERY_S)
 
-    async def _get(self, path: str, kind: type[Answer]) -> Answer:
-        return msgspec.json.decode(await self._send("GET", path), type=kind)
+    async def _get(self, path: str, kind: type[Answer], patience_s: float = PATIENCE_S) -> Answer:
+        return msgspec.json.decode(await self._send("GET", path, patience_s=patience_s), type=kind)
 
     async def _post(self, path: str, body: Any, kind: type[Answer], patience_s: float = PATIENCE_S) -> Answer:
         return msgspec.json.decode(await self._send("POST", path, body, patience_s), type=kind)

@@ -141,6 +141,90 @@ class ProviderShown:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Hazard:
+    """Interruptions an hour: what is expected, and the interval that holds it with a probability of 90 %."""
+
+    per_hour: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfferShown:
+    """An offer. Money in millionths of a US dollar an hour for the whole machine; None is what nobody told.
+
+    `price_…` is what the bill says without interruptions, at the bid. `cost_…` is the sum of `parts`: what an hour is
+    expected to cost with them.
+    """
+
+    id: str
+    provider: str
+    machine: str
+    name: str
+    gpu: str
+    gpus: int
+    vram_mb: int | None
+    vcpus: float | None
+    ram_mb: int | None
+    disk_gb: float | None
+    region: str
+    zone: str
+    host: str
+    interruption: str
+    reliability: float | None
+    verified: bool | None
+    down_mbps: float | None
+    up_mbps: float | None
+    price_micros_per_hour: int
+    bid_micros_per_hour: int
+    cost_micros_per_hour: int
+    parts: dict[str, int]
+    hazard: Hazard
+    seen_at: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """What another cloud asks on demand for the same GPU or its nearest equal (`exact` False), read at `as_of`."""
+
+    provider: str
+    asked: str
+    gpu: str
+    exact: bool
+    micros_per_hour: int | None
+    instance: str
+    region: str
+    as_of: str
+    source: str
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class OffersFound:
+    """Offers in the order asked for, `matching` of them in all. `unanswered` says which providers did not answer."""
+
+    at: str
+    matching: int
+    offers: list[OfferShown]
+    references: list[Compared] = field(default_factory=list)
+    unanswered: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PriceShown:
+    """What was asked for a product in a region at one moment; of a GPU, for each GPU."""
+
+    at: str
+    provider: str
+    product: str
+    region: str
+    spot: bool
+    lowest_micros_per_hour: int
+    median_micros_per_hour: int
+    offers: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Checked:
     """One thing that renting needs. `ok` is None when it can't be told without renting."""
 

@@ -8,7 +8,7 @@ from dumont.control.judge import Case
 from dumont.control.view import Sighting
 from dumont.market.beliefs import Beliefs, hazard_of
 from dumont.market.cost import Priced, Stake, expected_cost
-from dumont.market.placement import Choice, Held, OnDemand, Rules, apart, choose, rank
+from dumont.market.placement import Choice, Held, Moves, OnDemand, Rules, apart, choose, rank
 from dumont.model.instance import Instance, Machine
 from dumont.model.offer import Interruption, Offer
 
@@ -27,7 +27,7 @@ def place(case: Case, machine: Machine, kept: Sequence[Sighting], now: datetime)
     if machine is Machine.CPU:
         return Choice(rent=tuple(ranked[:1]) if not kept else (), why="missed")
     rules = Rules(
-        race=policy.gpu.race, spares=policy.gpu.spares, moves=False, on_demand=OnDemand(policy.gpu.on_demand.value)
+        race=policy.gpu.race, spares=policy.gpu.spares, moves=Moves.NEVER, on_demand=OnDemand(policy.gpu.on_demand.value)
     )
     return choose(ranked, [_held(case, s, beliefs, now_h) for s in kept], rules, beliefs.stake)
 
