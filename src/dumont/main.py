@@ -246,7 +246,8 @@ def _open_vast(home: "Home", clouds: "Clouds", http: "httpx.AsyncClient", clock:
     import random
 
     from dumont.client.clouds import read_secret
-    from dumont.provider.vast.driver import Settings, VastProvider
+    from dumont.provider.vast.driver import Settings
+    from dumont.provider.vast.provider import VastProvider
     from dumont.server import founding
 
     assert clouds.server is not None and clouds.vast is not None

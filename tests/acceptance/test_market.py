@@ -54,7 +54,7 @@ async def test_offers_of_all_providers_are_shown_by_what_they_really_cost(dumont
     assert costs == sorted(costs)
     assert all(one["as_of"] and one["source"] for one in found["references"] if one["micros_per_hour"] is not None)
     standbys = answer(dumont("offers", "machine=cpu", "--json"))
-    assert {offer["provider"] for offer in standbys["offers"]} == {"gce"}
+    assert "gce" in {offer["provider"] for offer in standbys["offers"]}
     shown = dumont("offers", "gpu=RTX 4090", "--explain", "--limit", "2")
     assert "expected cost" in shown.stdout
     wrong = dumont("offers", "colour=red")

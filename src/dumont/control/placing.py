@@ -25,11 +25,17 @@ def place(case: Case, machine: Machine, kept: Sequence[Sighting], now: datetime)
     others = [_held(case, s, beliefs, now_h) for s in case.present if s.instance.machine is not machine]
     ranked = apart(ranked, others)
     if machine is Machine.CPU:
-        return Choice(rent=tuple(ranked[:1]) if not kept else (), why="missed")
+        return Choice(rent=() if kept else _elsewhere(ranked, others)[:1], why="missed")
     rules = Rules(
         race=policy.gpu.race, spares=policy.gpu.spares, moves=Moves.NEVER, on_demand=OnDemand(policy.gpu.on_demand.value)
     )
     return choose(ranked, [_held(case, s, beliefs, now_h) for s in kept], rules, beliefs.stake)
+
+
+def _elsewhere(ranked: Sequence[Priced], others: Sequence[Held]) -> tuple[Priced, ...]:
+    """Other providers first: an outage or an empty account takes all of one's machines at once."""
+    theirs = {held.priced.offer.provider for held in others}
+    return tuple(sorted(ranked, key=lambda priced: priced.offer.provider in theirs))
 
 
 def _stake(case: Case) -> Stake:

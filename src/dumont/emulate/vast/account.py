@@ -31,7 +31,7 @@ def caller_of(world: World, request: Request, endpoint: str) -> str:
         raise Refusal(403, "auth_error", "This action requires login.")
     own = next((rental for rental in world.present if rental.key == key), None)
     if own is not None:
-        if endpoint in OWN and request.path_params.get("id") == str(own.id):
+        if endpoint in OWN and request.path_params.get("id") == own.id:
             return key
         raise Refusal(403, "not_authorized", "This key may only act on its own instance.")
     if key not in world.account.keys:

@@ -56,7 +56,10 @@ class TooFrequent(ProviderError):
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """One request. `repeats`: carrying it out twice does no harm, so it is sent again when no answer came."""
+    """One request. `repeats`: carrying it out twice does no harm, so it is sent again when no answer came.
+
+    `background`: it leaves a part of the endpoint's rate to others, which somebody waits for.
+    """
 
     endpoint: str
     method: str
@@ -64,6 +67,7 @@ class Call:
     body: Content | None = None
     params: Mapping[str, Any] = field(default_factory=dict)
     repeats: bool = True
+    background: bool = False
 
 
 class Client:
@@ -85,7 +89,7 @@ class Client:
         limiter = self._limiters.of(call.endpoint)
         problem: ProviderError = Unanswered(f"Vast.ai was not asked ({call.endpoint}).")
         for attempt in range(ATTEMPTS_MAX):
-            await limiter.turn()
+            await limiter.turn(background=call.background)
             try:
                 response = await self._send(call)
             except httpx.HTTPError as error:

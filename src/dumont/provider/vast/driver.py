@@ -1,6 +1,4 @@
-"""The provider Vast.ai: rents, lists, bids for, stops and ends machines there, as the port promises.
-
-    provider = VastProvider(settings, http, clock, rng)
+"""The driver: rents, lists, bids for, stops and ends machines at Vast.ai, as the port promises.
 
 A label becomes `dumont/<installation>/<label>` there. It is the only thing that ties a contract to what we wrote
 down: Vast.ai takes no idempotency key, so a create whose answer was lost is looked for by its label.
@@ -8,7 +6,7 @@ down: Vast.ai takes no idempotency key, so a create whose answer was lost is loo
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from random import Random
 from weakref import WeakValueDictionary
 
@@ -28,12 +26,13 @@ from dumont.provider.vast.roster import Roster, is_missing
 from dumont.provider.vast.states import Evidence, reason
 
 URL = "https://console.vast.ai"
-IMAGE = "nvidia/cuda:12.4.1-runtime-ubuntu22.04"
+IMAGE = "pytorch/pytorch:2.6.0-cuda12.4-cudnn9-runtime"
 RELEASE_S_MAX = 180.0
 GONE_POLL_S = (0.0, 1.0, 2.0, 4.0, 8.0)
 LOG_POLLS = 30
 LOG_POLL_S = 0.5
 OFFERS_KEPT_S = 30.0
+YOUNG_S = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +51,8 @@ class Settings:
     image: str = IMAGE
 
 
-class VastProvider:
-    """Vast.ai as a provider. `limiters` may be shared with another driver of the same key."""
+class Driver:
+    """One account. `limiters` may be shared with another driver of the same key."""
 
     name = NAME
 
@@ -71,9 +70,9 @@ class VastProvider:
         self.server_host = settings.server_host
         self.client = Client(settings.key, settings.url, http, limiters or Limiters(clock), Chance(clock, rng))
         self.keys = Keys(self.client)
-        self._made_of = (http, clock, rng)
         self.roster = Roster(self.client)
         self._clock = clock
+        self._began = clock.monotonic()
         self._record = Record()
         self._renting = Renting(self.client, self.roster, settings.image, clock)
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -90,7 +89,7 @@ class VastProvider:
             return list(kept[1])
         found: list[Offer] = []
         for kind in kinds(need):
-            seen = await rows(self.client, filters_of(need), kind, disk_gb(need))
+            seen = await rows(self.client, filters_of(need), kind, disk_gb(need), background=True)
             found += offers(seen, need, kind, self._clock.now())
         found.sort(key=lambda offer: offer.price_micros_per_hour)
         self._searched[need] = (self._clock.monotonic(), found)
@@ -117,7 +116,9 @@ class VastProvider:
         A second contract under one label (two processes created it in one instant) is told under a label of its own,
         which nobody knows, so that it is ended.
         """
-        ours = [row for row in await self.roster.rows() if self._label_of(row) is not None]
+        listed = await self.roster.rows()
+        new = self._record.unlisted(self._clock.monotonic(), [row["id"] for row in listed])
+        ours = [row for row in (*listed, *new) if self._label_of(row) is not None]
         await self._find_out(ours)
         now, seen, found = self._clock.monotonic(), set(), []
         for row in ours:
@@ -208,24 +209,26 @@ class VastProvider:
         answer = await self.client.call(Call(endpoint="user", method="GET", path="/api/v0/users/current"))
         return credit_of(answer)
 
-    def with_key(self, key: str) -> "VastProvider":
-        """The same driver with another key, and limiters of its own as rates are kept for each key."""
-        http, clock, rng = self._made_of
-        return VastProvider(replace(self.settings, key=key), http, clock, rng)
-
     async def _create(self, order: Order) -> Content:
         self._searched.clear()
         kind = ON_DEMAND if order.offer.interruption is Interruption.NEVER else BID
         row = await self._renting.create(order, kind, self.release)
-        number: int = row["id"]
-        self._record.woken[number] = self._clock.monotonic()
-        if isinstance(bid := row.get("our_bid"), int):
-            self._record.bids[number] = bid
+        bid = row.pop("our_bid", None)
+        self._record.created(row, bid, self._clock.monotonic())
         return row
 
     async def _only(self, marked: str) -> Content | None:
-        """The contract of this label; the older one stays when two were created in one instant."""
+        """The contract of this label; the older one stays when two were created in one instant.
+
+        A driver that has just begun looks twice: its predecessor may have created what is not listed yet.
+        """
         found = await self.roster.labelled(marked)
+        new = self._record.unlisted(self._clock.monotonic(), [row["id"] for row in found])
+        found += [row for row in new if row["label"] == marked]
+        young_s = self._began + YOUNG_S - self._clock.monotonic()
+        if not found and young_s > 0:
+            await self._clock.sleep(young_s)
+            found = await self.roster.labelled(marked)
         for surplus in found[1:]:
             await self.release(str(surplus["id"]))
         return found[0] if found else None
@@ -233,7 +236,14 @@ class VastProvider:
     async def _ours(self, ref: str) -> Content:
         if not ref.isdecimal():
             raise NoSuchInstance(f"Vast.ai numbers its instances; there is none called {ref!r}.")
-        row = await self.roster.one(int(ref))
+        try:
+            row = await self.roster.one(int(ref))
+        except NoSuchInstance:
+            new = {row["id"]: row for row in self._record.unlisted(self._clock.monotonic(), [])}
+            if int(ref) not in new:
+                raise
+            return new[int(ref)]
+        self._record.new.pop(int(ref), None)
         if self._label_of(row) is None:
             raise NoSuchInstance(f"Instance {ref} on this Vast.ai account is not of this installation.")
         return row

@@ -9,13 +9,13 @@ from dumont.model.instance import Machine
 from dumont.provider.base import Need
 from dumont.provider.check import Finding
 from dumont.provider.vast.client import Call, KeyRefused, Unanswered
-from dumont.provider.vast.driver import VastProvider
+from dumont.provider.vast.driver import Driver
 
 CREDIT_MICROS_LOW = 1_000_000
 KEYS_PAGE = "Vast.ai, Keys"
 
 
-async def findings(provider: VastProvider) -> list[Finding]:
+async def findings(provider: Driver) -> list[Finding]:
     """In the order in which one repairs them; the rest is unknown when the service or the key fails."""
     found = [await _reachable(provider)]
     if not found[0].ok:
@@ -41,7 +41,7 @@ async def findings(provider: VastProvider) -> list[Finding]:
     return found
 
 
-async def _reachable(provider: VastProvider) -> Finding:
+async def _reachable(provider: Driver) -> Finding:
     """GPU names are answered to everybody, so this says nothing of the key."""
     call = Call(endpoint="user", method="GET", path="/api/v0/gpu_names/unique/")
     try:
@@ -60,7 +60,7 @@ async def _reachable(provider: VastProvider) -> Finding:
     return Finding(name="reachable", ok=True, detail=f"{provider.settings.url} answers and knows {count} GPU models.")
 
 
-async def _key(provider: VastProvider) -> Finding:
+async def _key(provider: Driver) -> Finding:
     """A key without `user_read` is a good key all the same: another refusal than auth_error says so."""
     remedy = f"Make a new key at {KEYS_PAGE}, and give it to `dumont provider add vast`."
     try:
@@ -73,7 +73,7 @@ async def _key(provider: VastProvider) -> Finding:
     return Finding(name="key", ok=True, detail="The API key is known.")
 
 
-async def _search(provider: VastProvider) -> Finding:
+async def _search(provider: Driver) -> Finding:
     async def search() -> str:
         offers = await provider.offers(Need(machine=Machine.GPU))
         return f"{len(offers)} offers of one GPU that fit the driver's own checks."
@@ -81,14 +81,14 @@ async def _search(provider: VastProvider) -> Finding:
     return await _scope(search, "search", "misc")
 
 
-async def _instances(provider: VastProvider) -> Finding:
+async def _instances(provider: Driver) -> Finding:
     async def read() -> str:
         return f"{len(await provider.machines())} machines of this installation."
 
     return await _scope(read, "instances", "instance_read")
 
 
-async def _credit(provider: VastProvider) -> Finding:
+async def _credit(provider: Driver) -> Finding:
     try:
         micros = await provider.credit_micros()
     except ProviderError as error:
@@ -104,7 +104,7 @@ async def _credit(provider: VastProvider) -> Finding:
     return Finding(name="credit", ok=True, detail=detail, remedy=remedy)
 
 
-async def _ssh_key(provider: VastProvider) -> Finding:
+async def _ssh_key(provider: Driver) -> Finding:
     """Dumont needs none: it is for a person who wants to look at a machine himself."""
     try:
         keys = await provider.keys.all()
@@ -120,7 +120,7 @@ async def _ssh_key(provider: VastProvider) -> Finding:
     return Finding(name="ssh key", ok=True, detail=f"{len(keys)} SSH keys.")
 
 
-def _address(provider: VastProvider) -> Finding:
+def _address(provider: Driver) -> Finding:
     """Machines are strangers' and far away: an address of this house's network leads them nowhere."""
     host, name = provider.server_host, "server address"
     local = urlsplit(provider.settings.url).hostname in ("127.0.0.1", "localhost", "::1")

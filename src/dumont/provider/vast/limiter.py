@@ -1,6 +1,5 @@
 """Call rates: one limiter for each of Vast.ai's endpoints, shared by all calls with one key."""
 
-import asyncio
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -35,21 +34,19 @@ MARGIN_S = 0.05
 
 
 class Limiter:
-    """Lets the calls of one endpoint through one by one, not faster than its pace, in the order in which they came."""
+    """Lets the calls of one endpoint through, not faster than its pace."""
 
     def __init__(self, pace: Pace, clock: Clock) -> None:
         self.pace = pace
         self._clock = clock
-        self._turn = asyncio.Lock()
         self._recent: deque[float] = deque()
         self._not_before = clock.monotonic()
 
-    async def turn(self) -> None:
-        """Return when the next call may leave, and count it."""
-        async with self._turn:
-            while (wait_s := self._wait_s(self._clock.monotonic())) > 0:
-                await self._clock.sleep(wait_s)
-            self._recent.append(self._clock.monotonic())
+    async def turn(self, *, background: bool = False) -> None:
+        """Return when the next call may leave, and count it. A background call leaves a third of the rate free."""
+        while (wait_s := self._wait_s(self._clock.monotonic(), background=background)) > 0:
+            await self._clock.sleep(wait_s)
+        self._recent.append(self._clock.monotonic())  # nothing was awaited since it was found free
 
     def put_off(self, seconds: float) -> None:
         """No call of this endpoint before so many seconds from now: the service said so to one of them."""
@@ -60,12 +57,13 @@ class Limiter:
         if interval_s * self.pace.calls > self.pace.period_s:
             self.pace = Pace(period_s=interval_s)
 
-    def _wait_s(self, now: float) -> float:
+    def _wait_s(self, now: float, *, background: bool) -> float:
         while self._recent and self._recent[0] + self.pace.period_s + MARGIN_S <= now:
             self._recent.popleft()
+        calls = max(self.pace.calls - self.pace.calls // 3, 1) if background else self.pace.calls
         wait_s = self._not_before - now
-        if len(self._recent) >= self.pace.calls:
-            wait_s = max(wait_s, self._recent[-self.pace.calls] + self.pace.period_s + MARGIN_S - now)
+        if len(self._recent) >= calls:
+            wait_s = max(wait_s, self._recent[-calls] + self.pace.period_s + MARGIN_S - now)
         return wait_s
 
 

@@ -17,8 +17,10 @@ from dumont.provider.vast.client import Call, Client, Content
 
 NAME = "vast"
 PAGE_ROWS = 64
-PAGES_MAX = 4
+PAGES_MAX = 2
 DISK_GB_MIN = 8
+BOOT_S_MAX = 600.0
+"""A pull takes one to five minutes, on slow hosts longer (contract, practical rules); those are given up."""
 PORTS_MIN = 4
 """The agent's three and SSH's: others have to reach a machine without Vast.ai's proxy."""
 MICROS = 1_000_000
@@ -103,8 +105,8 @@ def kinds(need: Need) -> list[str]:
     return [BID] * need.spot + [ON_DEMAND] * need.on_demand
 
 
-async def rows(client: Client, filters: Content, kind: str, storage_gb: int) -> list[Row]:
-    """All rows of one search by price, each once, up to 4 pages. Raises ProviderError: no list is not an empty one."""
+async def rows(client: Client, filters: Content, kind: str, storage_gb: int, *, background: bool = False) -> list[Row]:
+    """All rows of one search by price, each once, up to 2 pages. Raises ProviderError: no list is not an empty one."""
     found: dict[tuple[int, int, str], Row] = {}
     floor: Decimal | None = None
     for _ in range(PAGES_MAX):
@@ -116,7 +118,7 @@ async def rows(client: Client, filters: Content, kind: str, storage_gb: int) -> 
         }
         if floor is not None:
             body["dph_total"] = {"gte": float(floor)}
-        page = await _page(client, body)
+        page = await _page(client, body, background=background)
         readable = list(_readable(page))
         before = len(found)
         for row in readable:
@@ -128,8 +130,9 @@ async def rows(client: Client, filters: Content, kind: str, storage_gb: int) -> 
     return list(found.values())
 
 
-async def _page(client: Client, body: Content) -> list[Any]:
-    answer = await client.call(Call(endpoint="search", method="POST", path="/api/v0/bundles/", body=body))
+async def _page(client: Client, body: Content, *, background: bool) -> list[Any]:
+    call = Call(endpoint="search", method="POST", path="/api/v0/bundles/", body=body, background=background)
+    answer = await client.call(call)
     page = answer.get("offers")
     if not isinstance(page, list):
         raise ProviderError("Vast.ai answered a search without a list of offers. Try again later.")
@@ -170,7 +173,7 @@ def offer_of(row: Row, need: Need, kind: str, now: datetime) -> Offer:
     is_gpu = need.machine is Machine.GPU
     gpu, ends_at = row.text("gpu_name"), row.number("end_date")
     return Offer(
-        id=f"{row.ask}/{kind}",
+        id=f"{row.ask}/{kind}/{need.machine}/{storage_gb}",
         provider=NAME,
         machine=need.machine,
         name=_name(gpu, row.gpus) if is_gpu else f"{row.text('cpu_name') or 'CPU'}",
@@ -196,6 +199,7 @@ def offer_of(row: Row, need: Need, kind: str, now: datetime) -> Offer:
         ingress_micros_per_gb=_price(row.number("inet_down_cost")),
         egress_micros_per_gb=_price(row.number("inet_up_cost")),
         min_bid_micros_per_hour=micros(row.needed("min_bid")) if kind == BID else _price(row.number("min_bid")),
+        boot_s_max=BOOT_S_MAX,
         ends_at=None if ends_at is None else datetime.fromtimestamp(float(ends_at), UTC),
         seen_at=now,
     )

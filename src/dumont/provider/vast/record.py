@@ -4,11 +4,13 @@ It is lost with the process. What was asked for then reads as UNTOLD and an outb
 machine that resumed meanwhile reads as RUNNING, and the epoch fence stops it as any other.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from decimal import ROUND_CEILING
 
 from dumont.model.offer import HOURS_PER_MONTH
 from dumont.provider.base import Machinery, Phase, Why
+from dumont.provider.bootstrap import HTTP_PORT, SSH_PORT, STREAM_PORT
 from dumont.provider.vast.client import Content
 from dumont.provider.vast.offers import Row, Unreadable, micros
 from dumont.provider.vast.states import State, state_of
@@ -16,7 +18,9 @@ from dumont.provider.vast.states import State, state_of
 WAKING_S = 600.0
 """How long after a start `exited` may still be read (contract: bounded wait, at most ten minutes)."""
 UNTOLD_KEPT_S = 60.0
-PORTS = (7022, 7080, 7443)
+NEW_S = 120.0
+"""So long a contract that was created and never listed counts as there: the service lists a new one late."""
+PORTS = (SSH_PORT, HTTP_PORT, STREAM_PORT)
 
 
 @dataclass(frozen=True)
@@ -30,12 +34,29 @@ class Verdict:
 
 @dataclass
 class Record:
-    """Our memory, by contract id. `asked`: we stopped it. `woken`: when we created or started it. `bids` in micros."""
+    """Our memory, by contract id. `asked`: we stopped it. `woken`: when we created or started it. `bids` in micros.
+
+    `new`: the rows of those that were created here and were not listed yet.
+    """
 
     asked: set[int] = field(default_factory=set)
     woken: dict[int, float] = field(default_factory=dict)
     bids: dict[int, int] = field(default_factory=dict)
     verdicts: dict[int, Verdict] = field(default_factory=dict)
+    new: dict[int, Content] = field(default_factory=dict)
+
+    def created(self, row: Content, bid: int | None, now: float) -> None:
+        number: int = row["id"]
+        self.woken[number] = now
+        self.new[number] = row
+        if bid is not None:
+            self.bids[number] = bid
+
+    def unlisted(self, now: float, listed: Iterable[int]) -> list[Content]:
+        """The new contracts that the service does not list yet. What it lists is not new any more."""
+        for number in listed:
+            self.new.pop(number, None)
+        return [row for number, row in self.new.items() if now - self.woken.get(number, now) < NEW_S]
 
     def state(self, row: Content, now: float) -> State:
         woken_at = self.woken.get(row["id"])
@@ -57,7 +78,7 @@ class Record:
 
     def forget(self, number: int) -> None:
         self.asked.discard(number)
-        for known in (self.woken, self.bids, self.verdicts):
+        for known in (self.woken, self.bids, self.verdicts, self.new):
             known.pop(number, None)
 
     def machinery(self, row: Content, label: str, now: float) -> Machinery:

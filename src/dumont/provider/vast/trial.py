@@ -4,6 +4,7 @@ Each step confirms or refutes one assumption that our contract of the service co
 the trial rented is destroyed at its end, found by its label and by its number.
 """
 
+import shlex
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
@@ -14,7 +15,7 @@ from dumont.model.offer import Need, Offer
 from dumont.provider.base import Boot, Machinery, Phase, Why
 from dumont.provider.check import Outcome, Step
 from dumont.provider.vast.client import Call, KeyRefused, Refusal
-from dumont.provider.vast.driver import VastProvider
+from dumont.provider.vast.driver import Driver
 
 PATIENCE_S = 900.0
 POLL_S = 10.0
@@ -28,9 +29,14 @@ class Refuted(Exception):
 
 @dataclass
 class Trial:
-    """One run. `label` has to be new; at most `PRICE_MICROS_MAX` micro-dollars an hour are paid."""
+    """One run. `label` has to be new; at most `PRICE_MICROS_MAX` micro-dollars an hour are paid.
 
-    provider: VastProvider
+    `provider` has an installation's name of its own, all of whose machines are leftovers of trials. `stranger` has a
+    key that the service does not know.
+    """
+
+    provider: Driver
+    stranger: Driver
     clock: Clock
     label: str
     offer: Offer | None = None
@@ -67,9 +73,8 @@ class Trial:
         ]
 
     async def _key(self) -> str:
-        other = self.provider.with_key("0" * 64)
         try:
-            await other.roster.rows()
+            await self.stranger.roster.rows()
         except KeyRefused as error:
             return f"{error.status} {error.code}"
         except Refusal as error:
@@ -152,8 +157,8 @@ class Trial:
         raise Refuted("it is still answered by its number")
 
     async def _clean_up(self) -> str:
-        """By label, so that a create whose answer was lost is found too."""
-        left = [m.ref for m in await self.provider.machines() if m.label.partition("+")[0] == self.label]
+        """All of this installation of trials: a create whose answer was lost, and what an earlier trial left."""
+        left = [machine.ref for machine in await self.provider.machines()]
         if self.machine is not None:
             left.append(self.machine.ref)
         for ref in dict.fromkeys(left):
@@ -182,6 +187,17 @@ class Trial:
     def _machine(self) -> Machinery:
         assert self.machine is not None, "no step after the create runs without a machine"
         return self.machine
+
+
+def last_will(url: str) -> str:
+    """The start script of a trial's machine: it destroys itself with its own key after half an hour."""
+    program = (
+        "import os,time,urllib.request as u;time.sleep(1800);"
+        f"u.urlopen(u.Request('{url}/api/v0/instances/'+os.environ['CONTAINER_ID']+'/',b'{{}}',"
+        "{'Authorization':'Bearer '+os.environ['CONTAINER_API_KEY'],'Content-Type':'application/json'},"
+        "method='DELETE'))"
+    )
+    return f"nohup python3 -c {shlex.quote(program)} >/dev/null 2>&1 &\n"
 
 
 async def _tried(name: str, assumption: str, act: Callable[[], Awaitable[str]]) -> Step:
