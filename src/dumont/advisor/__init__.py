@@ -1,0 +1,1 @@
+"""The advisor: from a described workload to the GPU that fits, with arithmetic that can be checked."""

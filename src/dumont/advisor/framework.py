@@ -1,0 +1,233 @@
+"""Frameworks: what each piece of training and serving software keeps in memory and how much time it spends
+launching.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+
+@dataclass(frozen=True, slots=True)
+class Framework:
+    """Behaviour of one framework that memory and time depend on; every value follows from its code or its
+    documentation.
+
+    master: trains fp32 master weights and fp32 Adam states beside 16-bit weights.
+    logit_bytes: bytes per logit at the peak of the loss (16-bit logits, fp32 copy, log-softmax, gradient; fewer when
+    chunked).
+    fused_norm: normalisation keeps one 16-bit input, no fp32 copy (compiled or hand-written kernels).
+    checkpointing: what the usual recipe does when a job does not say.
+    accumulates: keeps gradients while the next micro-batch runs forward, as the usual recipe accumulates.
+    lora_rank, lora_all: the usual adapter: its rank, and whether it sits on all linear layers or on query and value
+    only.
+    lora_dropout: whether adapters keep a dropped-out copy of their input.
+    buffers_gb: communication buckets and workspaces that are there even on one GPU.
+    kbit_fp32: unquantised weights are raised to fp32 before quantised training.
+    bnb_fp32: activations outside quantised products are kept in fp32.
+    kv_growth: cache allocated over cache used (a cache that grows by concatenation holds old and new copies).
+    prefill_logit_bytes: bytes per logit of the whole prompt, 0 when only the last token's are computed.
+    launch_us: microseconds per layer to launch one forward pass from Python, 0 with CUDA graphs or C++ loops.
+    reach: share of the memory bandwidth that single-stream decoding reaches.
+    mfu: share of the reachable matrix rate that large training products reach.
+    serving: whether it batches requests continuously.
+    accelerate: whether sharding goes through Accelerate, which raises trained weights to fp32.
+    """
+
+    name: str
+    words: tuple[str, ...]
+    master: bool = False
+    logit_bytes: float = 14.0
+    fused_norm: bool = False
+    checkpointing: str = "yes"
+    accumulates: bool = False
+    lora_rank: int = 16
+    lora_all: bool = True
+    lora_dropout: bool = True
+    buffers_gb: float = 0.0
+    kbit_fp32: bool = False
+    bnb_fp32: bool = False
+    kv_growth: float = 1.0
+    prefill_logit_bytes: float = 0.0
+    launch_us: float = 600.0
+    reach: float = 0.75
+    mfu: float = 0.85
+    serving: bool = False
+    accelerate: bool = False
+    source: str = ""
+
+
+_GENERIC = Framework(
+    "PyTorch", (), logit_bytes=10.0, kbit_fp32=True, source="PyTorch and transformers defaults (eager, SDPA)"
+)
+
+FRAMEWORKS = (
+    Framework(
+        "Unsloth",
+        ("unsloth",),
+        logit_bytes=2.0,
+        fused_norm=True,
+        lora_dropout=False,
+        launch_us=450.0,
+        source="unsloth kernels/cross_entropy_loss.py and fast_lora.py: chunked loss, adapters without saved copies",
+    ),
+    Framework(
+        "torchtune",
+        ("torchtune",),
+        logit_bytes=3.0,
+        lora_rank=8,
+        lora_all=False,
+        source="torchtune CEWithChunkedOutputLoss: bf16 logits in 8 chunks, one in fp32; bf16 states",
+    ),
+    Framework(
+        "torchtitan",
+        ("torchtitan",),
+        master=True,
+        logit_bytes=10.0,
+        checkpointing="selective",
+        mfu=0.85,
+        source="torchtitan: fp32 parameters sharded by FSDP2, bf16 products, selective checkpointing",
+    ),
+    Framework(
+        "LitGPT",
+        ("litgpt", "lit-gpt", "lit gpt"),
+        logit_bytes=10.0,
+        checkpointing="no",
+        accumulates=True,
+        lora_rank=8,
+        lora_all=False,
+        bnb_fp32=True,
+        launch_us=1000.0,
+        source="LitGPT finetune/lora.py and model.py: bf16-true, no checkpointing on one GPU, fp32 normalisation",
+    ),
+    Framework(
+        "DeepSpeed",
+        ("deepspeed", "qwen finetune"),
+        master=True,
+        logit_bytes=14.0,
+        accumulates=True,
+        lora_rank=64,
+        buffers_gb=0.8,
+        kbit_fp32=True,
+        launch_us=750.0,
+        source="DeepSpeed stage_1_and_2.py: fp32 master and flat gradients, two reduce buckets of 2e8",
+    ),
+    Framework(
+        "axolotl",
+        ("axolotl",),
+        accelerate=True,
+        logit_bytes=2.0,
+        fused_norm=True,
+        lora_rank=32,
+        launch_us=500.0,
+        source="axolotl example recipes: Cut Cross-Entropy, FlashAttention, checkpointing, sample packing",
+    ),
+    Framework(
+        "fsdp_qlora",
+        ("fsdp_qlora", "fsdp-qlora"),
+        logit_bytes=10.0,
+        lora_rank=64,
+        source="AnswerDotAI/fsdp_qlora train.py",
+    ),
+    Framework(
+        "TRL",
+        ("trl", "sft"),
+        accelerate=True,
+        logit_bytes=10.0,
+        lora_rank=16,
+        kbit_fp32=False,
+        accumulates=True,
+        source="TRL SFTTrainer with Accelerate",
+    ),
+    Framework(
+        "PEFT",
+        ("peft",),
+        accelerate=True,
+        logit_bytes=10.0,
+        lora_rank=8,
+        lora_all=False,
+        checkpointing="no",
+        kbit_fp32=True,
+        source="PEFT examples: target modules query and value, loss of transformers models",
+    ),
+    Framework(
+        "HF Trainer",
+        ("trainer", "llama-factory", "llamafactory"),
+        accelerate=True,
+        logit_bytes=10.0,
+        checkpointing="no",
+        kbit_fp32=True,
+        accumulates=True,
+        launch_us=750.0,
+        source="transformers Trainer",
+    ),
+    Framework(
+        "Megatron",
+        ("megatron", "nemo"),
+        master=True,
+        logit_bytes=6.0,
+        fused_norm=True,
+        checkpointing="no",
+        launch_us=200.0,
+        mfu=0.9,
+        source="Megatron-Core: fused kernels, vocabulary-parallel loss, distributed optimizer",
+    ),
+    Framework(
+        "llm-foundry",
+        ("foundry", "composer"),
+        master=True,
+        logit_bytes=10.0,
+        mfu=0.9,
+        launch_us=400.0,
+        source="llm-foundry scripts/train/benchmarking",
+    ),
+    Framework(
+        "llm.c",
+        ("llm.c",),
+        master=True,
+        logit_bytes=2.0,
+        fused_norm=True,
+        checkpointing="no",
+        launch_us=50.0,
+        source="llm.c train_gpt2.cu: fused classifier, bf16 with fp32 master",
+    ),
+    Framework(
+        "nanoGPT", ("nanogpt",), logit_bytes=10.0, checkpointing="no", launch_us=200.0, source="nanoGPT train.py"
+    ),
+    Framework("vLLM", ("vllm",), launch_us=0.0, reach=0.75, serving=True, source="vLLM: paged cache, CUDA graphs"),
+    Framework(
+        "SGLang", ("sglang",), launch_us=0.0, reach=0.75, serving=True, source="SGLang: paged cache, CUDA graphs"
+    ),
+    Framework("TensorRT-LLM", ("tensorrt", "trt"), launch_us=0.0, reach=0.8, serving=True, source="TensorRT-LLM"),
+    Framework("TGI", ("tgi", "text-generation-inference"), launch_us=0.0, reach=0.7, serving=True, source="TGI"),
+    Framework(
+        "llama.cpp",
+        ("llama.cpp", "llamacpp", "ollama", "gguf"),
+        launch_us=30.0,
+        reach=0.85,
+        source="llama.cpp CUDA backend",
+    ),
+    Framework(
+        "AutoAWQ",
+        ("autoawq",),
+        prefill_logit_bytes=4.0,
+        launch_us=50.0,
+        reach=0.8,
+        source="AutoAWQ fused modules: preallocated cache, logits of the whole prompt",
+    ),
+    Framework("ExLlama", ("exllama",), launch_us=50.0, reach=0.8, source="ExLlamaV2"),
+    Framework("gpt-fast", ("gpt-fast",), launch_us=0.0, reach=0.8, source="gpt-fast: compiled decoding"),
+    Framework(
+        "transformers",
+        ("transformers", "hf "),
+        logit_bytes=10.0,
+        launch_us=600.0,
+        kbit_fp32=True,
+        source="transformers generate(): eager layers",
+    ),
+)
+
+
+@lru_cache(maxsize=1024)
+def framework_named(text: str) -> Framework:
+    """The framework a text names; plain PyTorch behaviour when it names none."""
+    low = f"{text.lower()} "
+    return next((framework for framework in FRAMEWORKS if any(word in low for word in framework.words)), _GENERIC)

@@ -1,0 +1,194 @@
+"""A job: the fully or partly known computation that the advisor estimates, with the columns of the published rows."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Self
+
+from dumont.advisor.notation import Frame, frame_in, leading_number, number, params_in_name, text_of
+from dumont.advisor.shape import Shape, shape_of_config
+from dumont.errors import BadInput
+
+TASKS = (
+    "full-ft",
+    "lora",
+    "qlora",
+    "pretrain",
+    "inference",
+    "inference-serving",
+    "batch-inference",
+    "diffusion",
+    "diffusion lora",
+    "diffusion full-ft",
+    "video",
+    "whisper",
+    "cv-train",
+    "cv-inference",
+    "nlp-train",
+    "render",
+    "notebook",
+)
+_TASK_WORDS = (
+    ("qlora", "qlora"),
+    ("q-lora", "qlora"),
+    ("dreambooth", "diffusion full-ft"),
+    ("diffusion full", "diffusion full-ft"),
+    ("diffusion lora", "diffusion lora"),
+    ("diffusion train", "diffusion full-ft"),
+    ("lora", "lora"),
+    ("adapter", "lora"),
+    ("dora", "lora"),
+    ("peft", "lora"),
+    ("whisper", "whisper"),
+    ("speech", "whisper"),
+    ("asr", "whisper"),
+    ("transcri", "whisper"),
+    ("video", "video"),
+    ("diffusion", "diffusion"),
+    ("image gen", "diffusion"),
+    ("text-to-image", "diffusion"),
+    ("pretrain", "pretrain"),
+    ("pre-train", "pretrain"),
+    ("full", "full-ft"),
+    ("sft", "full-ft"),
+    ("cv-train", "cv-train"),
+    ("cv-inf", "cv-inference"),
+    ("detect", "cv-inference"),
+    ("vision", "cv-train"),
+    ("classif", "cv-train"),
+    ("nlp", "nlp-train"),
+    ("render", "render"),
+    ("serving", "inference-serving"),
+    ("serve", "inference-serving"),
+    ("batch-inf", "batch-inference"),
+    ("offline", "batch-inference"),
+    ("infer", "inference"),
+    ("generat", "inference"),
+    ("chat", "inference"),
+    ("embed", "batch-inference"),
+    ("finetun", "full-ft"),
+    ("fine-tun", "full-ft"),
+    ("train", "full-ft"),
+    ("notebook", "notebook"),
+    ("teach", "notebook"),
+)
+_TEXTS = (
+    "model",
+    "precision",
+    "quant",
+    "optimizer",
+    "attention",
+    "framework",
+    "parallelism",
+    "gpu",
+    "mem_metric",
+    "unit",
+)
+SEQ_MAX, BATCH_MAX, GPUS_MAX, PARAMS_B_MAX = 100_000_000, 1_000_000, 100_000, 100_000.0
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """The columns of memory.csv and speed.csv. None or "" means that the text does not say.
+
+    `params_b` is in billions; `seq_len` in tokens (a word such as "alpaca" stays in `data`); `batch` is per GPU;
+    `unit` is the unit asked for ("GB" or "GiB" for memory, "tokens/s" and the like for speed).
+    """
+
+    task: str = ""
+    model: str = ""
+    params_b: float | None = None
+    precision: str = ""
+    quant: str = ""
+    optimizer: str = ""
+    seq_len: int | None = None
+    data: str = ""
+    frame: Frame | None = None
+    batch: int | None = None
+    grad_ckpt: str = ""
+    attention: str = ""
+    framework: str = ""
+    n_gpus: int | None = None
+    parallelism: str = ""
+    gpu: str = ""
+    mem_metric: str = ""
+    unit: str = ""
+    metric: str = ""
+    lora_rank: int | None = None
+    shape: Shape | None = None
+
+    def on(self, gpu: str) -> Self:
+        """The same job on another GPU."""
+        return replace(self, gpu=gpu)
+
+
+def job_from_row(row: Mapping[str, object]) -> Job:
+    """A job from one row: a dict with any of the columns, whose numbers may be text and whose blanks mean "unknown".
+
+    A `config` key may hold the object of a Hugging Face config.json.
+
+    Raises:
+        BadInput: the row is no object, or a number in it is out of bounds.
+    """
+    if not isinstance(row, Mapping):
+        raise BadInput("a workload line must be a JSON object with the columns of memory.csv")
+    data = text_of(row, "seq_len")
+    seq = number(row.get("seq_len")) if data else None
+    if seq is None and data and frame_in(data) is None:
+        seq = leading_number(data)
+    batch_text = text_of(row, "batch")
+    batch = number(row.get("batch"))
+    batch = batch if batch is not None else leading_number(batch_text)
+    config = row.get("config")
+    return Job(
+        **{name: text_of(row, name) for name in _TEXTS},
+        task=task_named(text_of(row, "task")),
+        params_b=_bounded("params_b", _billions(row), PARAMS_B_MAX),
+        seq_len=_whole("seq_len", seq, SEQ_MAX),
+        data=data,
+        frame=frame_in(f"{data} {batch_text}"),
+        batch=_whole("batch", batch, BATCH_MAX),
+        grad_ckpt=_checkpointing(text_of(row, "grad_ckpt")),
+        n_gpus=_whole("n_gpus", number(row.get("n_gpus")), GPUS_MAX),
+        metric=text_of(row, "metric"),
+        lora_rank=_whole("lora_rank", number(row.get("lora_rank")), 65_536),
+        shape=shape_of_config(config) if isinstance(config, Mapping) else None,
+    )
+
+
+def task_named(text: str) -> str:
+    """The task a text means, or "" when it means none: "QLoRA fine-tuning" → "qlora"."""
+    low = text.strip().lower().replace("_", "-")
+    if low in TASKS:
+        return low
+    return next((task for word, task in _TASK_WORDS if word in low), "")
+
+
+def _billions(row: Mapping[str, object]) -> float | None:
+    value = number(row.get("params_b"))
+    if value is None:
+        return params_in_name(text_of(row, "params_b"))
+    return value / 1e9 if value >= 1e6 else value
+
+
+def _bounded(name: str, value: float | None, most: float) -> float | None:
+    if value is None:
+        return None
+    if not 0 < value <= most:
+        raise BadInput(f"{name} is {value:g}; give a number above 0 and at most {most:g}, or leave it blank")
+    return value
+
+
+def _whole(name: str, value: float | None, most: int) -> int | None:
+    bounded = _bounded(name, value, most)
+    return None if bounded is None else max(1, round(bounded))
+
+
+def _checkpointing(text: str) -> str:
+    low = text.lower()
+    if low in {"", "unknown"} or "/" in low:
+        return ""
+    if low.startswith("sel"):
+        return "selective"
+    if low.startswith(("y", "t", "1", "full", "on", "unsloth", "s")):
+        return "yes"
+    return "no"
