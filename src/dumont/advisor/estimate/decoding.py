@@ -1,0 +1,111 @@
+"""Pace of generation: seconds per token of a stream or a batch, and of reading a prompt."""
+
+from dumont.advisor.catalogue import GIB, Gpu
+from dumont.advisor.estimate.inference import cache_bytes_per_token, cached_tokens
+from dumont.advisor.estimate.part import Part
+from dumont.advisor.estimate.rate import attention_tflops, link_gbs, product_tflops, vector_gbs
+from dumont.advisor.plan import Plan
+
+GRAPH_US = 15.0
+HOP_US = 12.0
+OUTPUT_TOKENS, PROMPT_TOKENS = 200, 220  # means of ShareGPT conversations as serving benchmarks cut them
+HOST_MS_OLD, HOST_MS = 18.0, 4.0
+
+
+def step_bytes(plan: Plan, streams: float) -> float:
+    """Bytes of weights that one step reads: all of a dense model; of a mixture, the experts that `streams` tokens choose.
+
+    Each token picks k of E experts; n tokens leave (1 - k/E)^n of them untouched.
+    """
+    shape, quant = plan.transformer, plan.quant
+    width = quant.bits / 8 if quant.active else float(plan.precision.weight_bytes if plan.precision.name != "fp8" else 1)
+    read = shape.active - (0.0 if shape.tied else shape.head)
+    if shape.experts:
+        untouched = (1 - shape.experts_active / shape.experts) ** streams
+        read = shape.active + (shape.params - shape.active) * max(0.0, 1 - untouched - shape.experts_active / shape.experts)
+        read = min(read, shape.params)
+    linear = max(0.0, read - shape.head)
+    return linear * width + shape.head * (width if quant.whole_file or not quant.active else 2.0)
+
+
+def step_seconds(plan: Plan, gpu: Gpu, streams: float) -> tuple[Part, ...]:
+    """Seconds of one decoding step for `streams` sequences (roofline: weights and cache are read once, products for all)."""
+    shape, parallel = plan.transformer, plan.parallel
+    rate = vector_gbs(gpu, plan) * 1e9
+    split = parallel.tensor
+    weights = step_bytes(plan, streams) / rate / split
+    depth = cached_tokens(plan) / (2 if plan.seq_len > 1 else 1)
+    cache = cache_bytes_per_token(plan) * depth * streams / rate / min(split, max(1, shape.kv_heads))
+    products = 2.0 * shape.active * streams / (0.6 * product_tflops(gpu) * 1e12) / split
+    if plan.quant.kernel == "fused" and streams >= 8:
+        products *= 1.5  # unpacking inside the product
+    busy = max(weights, products) + cache
+    launched = _launched(plan)
+    graph = plan.framework.launch_us <= 100
+    hops = 2 * shape.layers * HOP_US * 1e-6 if split > 1 else 0.0
+    return (
+        Part("weights and products", max(weights, products), f"{step_bytes(plan, streams) / 1e9:.1f} GB read", "roofline"),
+        Part("cache", cache, f"{depth:.0f} tokens × {streams:g}", "arXiv:2305.13245"),
+        Part("launches", launched if graph else max(0.0, launched - busy), "kernels of each block", plan.framework.source),
+        Part("reductions between GPUs", hops, "two per block", "arXiv:1909.08053"),
+    )  # fmt: skip
+
+
+def _launched(plan: Plan) -> float:
+    """Launch time of one step: Python starts every kernel; graphs and C++ loops leave some microseconds per block."""
+    per_layer = max(plan.framework.launch_us, GRAPH_US)
+    if plan.quant.kernel == "bnb" and plan.framework.launch_us > 100:
+        per_layer *= 1.5
+    return per_layer * 1e-6 * plan.transformer.blocks
+
+
+def prompt_seconds(plan: Plan, gpu: Gpu, tokens: float) -> float:
+    """Seconds to read a prompt: products at the rate of large matrices, attention, and unpacking in quantised loops.
+
+    llama.cpp's integer products reach about 60 % of the 16-bit rate with GPU-side unpacking.
+    """
+    shape = plan.transformer
+    share = 0.6 if plan.quant.active and plan.quant.kernel == "fused" else 0.75
+    products = 2.0 * (shape.active - shape.embedding + shape.head) * tokens / (share * product_tflops(gpu) * 1e12)
+    scored = 2.0 * shape.blocks * shape.heads * shape.head_dim * tokens * tokens / (attention_tflops(gpu, "") * 1e12)
+    return max((products + scored) / plan.parallel.tensor, _launched(plan))
+
+
+def concurrent_streams(plan: Plan, gpu: Gpu) -> float:
+    """Sequences that run at once: those asked for, or what fits in 90 % of the card after the weights.
+
+    A batch of requests that starts together thins out as short answers end: on average a quarter of many are running.
+    """
+    shape, parallel = plan.transformer, plan.parallel
+    split = parallel.tensor * parallel.pipeline
+    width = plan.quant.bits / 8 if plan.quant.active else plan.precision.weight_bytes
+    if plan.precision.name == "fp8":
+        width = 1
+    free = 0.9 * gpu.vram_gb * GIB * split - shape.params * width - 2e9 * split
+    per_stream = cache_bytes_per_token(plan) * (OUTPUT_TOKENS / 2 + PROMPT_TOKENS)
+    room = max(1.0, free / max(per_stream, 1.0))
+    asked = float(plan.batch)
+    return min(room, asked / 4 if asked > 100 else asked)
+
+
+def serving_tokens_per_second(plan: Plan, gpu: Gpu) -> tuple[float, tuple[Part, ...]]:
+    """Output tokens per second of a server under load: steps of all running streams, prompts of the arriving ones, and the
+    scheduler's own time (vLLM before 0.6 about 18 ms per step, v0.6 performance notes; 4 ms since)."""
+    streams = concurrent_streams(plan, gpu)
+    parts = step_seconds(plan, gpu, streams)
+    old = any(version in plan.job.framework for version in ("0.2", "0.3", "0.4", "0.5")) and plan.framework.name == "vLLM"
+    host = (HOST_MS_OLD if old else HOST_MS) / 1e3
+    if plan.parallel.tensor > 1:
+        host *= 1.5
+    arriving = streams / OUTPUT_TOKENS * prompt_seconds(plan, gpu, PROMPT_TOKENS)
+    extra = (
+        Part("scheduler", host, "per step", "vLLM v0.6.0 performance notes"),
+        Part("prompts", arriving, f"{PROMPT_TOKENS} tokens per {OUTPUT_TOKENS} written", "ShareGPT means"),
+    )
+    total = sum(part.amount for part in (*parts, *extra))
+    return streams / total, (*parts, *extra)
+
+
+def link_note(gpu: Gpu, gpus: int) -> str:
+    """How the GPUs of a job talk, for the explanation."""
+    return f"{link_gbs(gpu, gpus):.0f} GB/s between GPUs"
