@@ -29,6 +29,7 @@ class Framework:
     reach: share of the memory bandwidth that single-stream decoding reaches.
     mfu: share of the reachable matrix rate that large training products reach.
     serving: whether it batches requests continuously.
+    first_flash: whether its published figures used the first FlashAttention.
     accelerate: whether sharding goes through Accelerate, which raises trained weights to fp32.
     """
 
@@ -52,6 +53,7 @@ class Framework:
     mfu: float = 0.85
     serving: bool = False
     accelerate: bool = False
+    first_flash: bool = False
     source: str = ""
 
 
@@ -164,6 +166,8 @@ FRAMEWORKS = (
         ("megatron", "nemo"),
         master=True,
         logit_bytes=6.0,
+        lora_all=False,
+        lora_dropout=False,
         fused_norm=True,
         checkpointing="no",
         launch_us=200.0,
@@ -175,8 +179,8 @@ FRAMEWORKS = (
         ("foundry", "composer"),
         master=True,
         logit_bytes=10.0,
-        mfu=0.9,
         launch_us=400.0,
+        first_flash=True,
         source="llm-foundry scripts/train/benchmarking",
     ),
     Framework(

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Self
 
-from dumont.advisor.notation import Frame, frame_in, leading_number, number, params_in_name, text_of
+from dumont.advisor.notation import Frame, frame_in, first_number, leading_number, number, params_in_name, text_of
 from dumont.advisor.shape import Shape, shape_of_config
 from dumont.errors import BadInput
 
@@ -137,14 +137,14 @@ def job_from_row(row: Mapping[str, object]) -> Job:
         seq = leading_number(data)
     batch_text = text_of(row, "batch")
     batch = number(row.get("batch"))
-    batch = batch if batch is not None else leading_number(batch_text)
+    batch = batch if batch is not None else first_number(batch_text)
     config = row.get("config")
     return Job(
         **{name: text_of(row, name) for name in _TEXTS},
         task=task_named(text_of(row, "task")),
         params_b=_bounded("params_b", _billions(row), PARAMS_B_MAX),
         seq_len=_whole("seq_len", seq, SEQ_MAX),
-        data=data,
+        data=f"{data} {batch_text}".strip() if batch is None else data,
         frame=frame_in(f"{data} {batch_text}"),
         batch=_whole("batch", batch, BATCH_MAX),
         grad_ckpt=_checkpointing(text_of(row, "grad_ckpt")),

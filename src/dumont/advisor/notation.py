@@ -62,6 +62,12 @@ def leading_number(text: str) -> float | None:
     return _finite(float(re.sub(r"[,_]", "", found.group(1))) * (1e3 if found.group(2) else 1.0))
 
 
+def first_number(text: str) -> float | None:
+    """The first number anywhere in a text: "up to 64 parallel" → 64."""
+    found = re.search(r"\d[\d,_]*(?:\.\d+)?", text)
+    return _finite(float(re.sub(r"[,_]", "", found.group()))) if found else None
+
+
 def params_in_name(name: str) -> float | None:
     """Parameters in billions that a model name tells: "Qwen3-30B-A3B" → 30, "8x7B" → 46.7 (experts share attention)."""
     for times, size, unit in _PARAMS_IN_NAME.findall(name):

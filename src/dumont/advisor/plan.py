@@ -137,6 +137,8 @@ def _batch(job: Job, training: bool, assumed: list[str]) -> int:
     if job.batch:
         return job.batch
     default = 4 if training and job.task in {"cv-train", "nlp-train"} else 1
+    if "max" in job.data.lower():
+        default = 64
     assumed.append(f"batch: {default}")
     return default
 

@@ -3,10 +3,12 @@
 from dumont.advisor.catalogue import GIB, Gpu
 from dumont.advisor.estimate.inference import cache_bytes_per_token, cached_tokens
 from dumont.advisor.estimate.part import Part
-from dumont.advisor.estimate.rate import attention_tflops, link_gbs, product_tflops, vector_gbs
+from dumont.advisor.estimate.rate import attention_tflops, link_gbs, product_tflops, unpacking_tflops, vector_gbs
 from dumont.advisor.plan import Plan
 
 GRAPH_US = 15.0
+MIXTURE_US = 45.0
+UNPACKING_REACH = 0.75
 HOP_US = 12.0
 OUTPUT_TOKENS, PROMPT_TOKENS = 200, 220  # means of ShareGPT conversations as serving benchmarks cut them
 HOST_MS_OLD, HOST_MS = 18.0, 4.0
@@ -32,8 +34,9 @@ def step_seconds(plan: Plan, gpu: Gpu, streams: float) -> tuple[Part, ...]:
     """Seconds of one decoding step for `streams` sequences (roofline: weights and cache are read once, products for all)."""
     shape, parallel = plan.transformer, plan.parallel
     rate = vector_gbs(gpu, plan) * 1e9
+    packed = plan.quant.kernel == "fused" and not plan.quant.whole_file
     split = parallel.tensor
-    weights = step_bytes(plan, streams) / rate / split
+    weights = step_bytes(plan, streams) / (rate * (UNPACKING_REACH if packed else 1.0)) / split
     depth = cached_tokens(plan) / (2 if plan.seq_len > 1 else 1)
     cache = cache_bytes_per_token(plan) * depth * streams / rate / min(split, max(1, shape.kv_heads))
     products = 2.0 * shape.active * streams / (0.6 * product_tflops(gpu) * 1e12) / split
@@ -54,6 +57,10 @@ def step_seconds(plan: Plan, gpu: Gpu, streams: float) -> tuple[Part, ...]:
 def _launched(plan: Plan) -> float:
     """Launch time of one step: Python starts every kernel; graphs and C++ loops leave some microseconds per block."""
     per_layer = max(plan.framework.launch_us, GRAPH_US)
+    if plan.transformer.experts:
+        per_layer += MIXTURE_US  # router, top-k, permutation, grouped products and their way back
+    if plan.quant.whole_file:
+        per_layer *= 2.5  # activations are quantised before each product (llama.cpp quantize_q8_1)
     if plan.quant.kernel == "bnb" and plan.framework.launch_us > 100:
         per_layer *= 1.5
     return per_layer * 1e-6 * plan.transformer.blocks
@@ -61,12 +68,11 @@ def _launched(plan: Plan) -> float:
 
 def prompt_seconds(plan: Plan, gpu: Gpu, tokens: float) -> float:
     """Seconds to read a prompt: products at the rate of large matrices, attention, and unpacking in quantised loops.
-
-    llama.cpp's integer products reach about 60 % of the 16-bit rate with GPU-side unpacking.
     """
     shape = plan.transformer
-    share = 0.6 if plan.quant.active and plan.quant.kernel == "fused" else 0.75
-    products = 2.0 * (shape.active - shape.embedding + shape.head) * tokens / (share * product_tflops(gpu) * 1e12)
+    fused = plan.quant.active and plan.quant.kernel == "fused"
+    rate = unpacking_tflops(gpu) if fused else 0.75 * product_tflops(gpu)
+    products = 2.0 * (shape.active - shape.embedding + shape.head) * tokens / (rate * 1e12)
     scored = 2.0 * shape.blocks * shape.heads * shape.head_dim * tokens * tokens / (attention_tflops(gpu, "") * 1e12)
     return max((products + scored) / plan.parallel.tensor, _launched(plan))
 

@@ -7,12 +7,12 @@ from dumont.advisor.catalogue import Catalogue, Gpu
 from dumont.advisor.estimate.part import Part
 from dumont.advisor.estimate.picture import denoiser_tokens, frame_of
 from dumont.advisor.estimate.rate import product_tflops, traffic_gbs
-from dumont.advisor.estimate.small import SPEECH_TOKENS
 from dumont.advisor.plan import Plan
 
 UNET_GB_PER_TFLOP = 8.3
 WINDOW_S = 30.0
-UNET_LAUNCH_S = 0.017
+DECODER_STEPS = 200  # about 120 tokens of text and timestamps, windows decoded again, and prompts
+UNET_LAUNCH_S = 0.020
 TRANSFORMER_LAUNCH_S = 0.012
 TRAFFIC_PER_FEATURE_MAP = 10.5
 HOST_IMAGES_PER_S = 3200.0
@@ -63,7 +63,7 @@ def picture_seconds(plan: Plan, gpu: Gpu) -> tuple[Part, ...]:
 
 
 def transcription_factor(plan: Plan, gpu: Gpu) -> tuple[float, tuple[Part, ...]]:
-    """Seconds of audio per second: an encoder pass and about 120 decoder steps per window of 30 s (arXiv:2212.04356).
+    """Seconds of audio per second: an encoder pass and about 200 decoder steps per window of 30 s (arXiv:2212.04356).
 
     Each decoder step reads the decoder and starts its kernels; beams share both. Batches share the launches.
     """
@@ -75,15 +75,15 @@ def transcription_factor(plan: Plan, gpu: Gpu) -> tuple[float, tuple[Part, ...]]
     encode = 2.0 * encoder_b * 1500 / (0.5 * product_tflops(gpu, fp32=fp32) * 1e12)
     native = "faster" in low or "ctranslate" in low or "cpp" in low
     beams = 5 if "beam 5" in plan.job.data.lower() or "beam" not in f"{low} {plan.job.data.lower()}" and native else 1
-    per_layer = (0.25e-3 if native else 0.9e-3) * (1.3 if beams > 1 else 1.0)
+    per_layer = (0.3e-3 if native else 0.9e-3) * (1.3 if beams > 1 else 1.0)
     if "flash" in low:
         per_layer *= 0.8
     reads = decoder_b * width / (0.6 * gpu.bandwidth * 1e9)
     per_step = max(shape.layers * per_layer, reads * (1 + 0.15 * beams))
-    decode = SPEECH_TOKENS * per_step / plan.batch ** 0.85
+    decode = DECODER_STEPS * per_step / plan.batch**0.7
     parts = (
         Part("encoder", encode, "1,500 frames", "arXiv:2212.04356"),
-        Part("decoder", decode, f"{SPEECH_TOKENS} steps / batch of {plan.batch}", "arXiv:2212.04356"),
+        Part("decoder", decode, f"{DECODER_STEPS} steps / batch of {plan.batch}", "arXiv:2212.04356"),
     )
     return WINDOW_S / (encode + decode), parts
 

@@ -43,10 +43,11 @@ def training_seconds(plan: Plan, gpu: Gpu) -> tuple[Part, ...]:
     dense = 2.0 * (shape.active - shape.embedding + (0 if shape.encoder else shape.head))
     products = tokens * dense * passes.total * share / rate
     scored = 4.0 * shape.blocks * shape.heads * shape.head_dim * plan.seq_len * (1.0 if shape.encoder else 0.5)
-    attention = tokens * scored * (passes.total + 0.5) * share / (attention_tflops(gpu, plan.attention) * 1e12)
+    attention = tokens * scored * (passes.total + 0.5) * share / (attention_tflops(gpu, plan.attention, first=plan.framework.first_flash) * 1e12)
     kept = layer_bytes(plan, shape) * shape.blocks
     logits = 0.0 if shape.encoder else shape.vocab * plan.framework.logit_bytes
     moved = tokens * TRAFFIC_PER_KEPT_BYTE * (kept * (passes.forward + passes.backward) + 2 * logits) * share
+    moved += tokens * _adapter_traffic(plan) * passes.total * share
     if plan.precision.compiled:
         moved *= 0.6
     traffic = moved / (traffic_gbs(gpu) * 1e9)
@@ -62,6 +63,19 @@ def training_seconds(plan: Plan, gpu: Gpu) -> tuple[Part, ...]:
         Part("pipeline bubble", busy * (stages - 1) / (8 * stages) if stages > 1 else 0.0, "(p - 1) / m", "arXiv:2104.04473"),
     ]  # fmt: skip
     return tuple(part for part in parts if part.amount > 0)
+
+
+def _adapter_traffic(plan: Plan) -> float:
+    """Bytes per token and pass that adapters move: their input is read, dropped out and written, their output written, read and
+    added to the layer's (PEFT LoraLayer.forward), in 16 bit."""
+    shape = plan.transformer
+    if plan.task not in {"lora", "qlora"} or not plan.framework.lora_dropout:
+        return 0.0
+    query, kv = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
+    inputs, outputs = shape.hidden, query + kv
+    if plan.framework.lora_all:
+        inputs, outputs = 2 * shape.hidden + query + shape.ffn_active, 2 * shape.hidden + query + 2 * (kv + shape.ffn_active)
+    return shape.blocks * (4.0 * inputs + 8.0 * outputs)
 
 
 def _unpacking(plan: Plan, gpu: Gpu, passes: Passes) -> float:

@@ -7,8 +7,9 @@ TFLOPS_PER_WATT = {
     # dense 16-bit products at the power limit: measured best products (stas00/ml-engineering, MAMF) over board power where
     # known (A100 0.68, H100 1.13, B200 1.75), process generation for the others
     "Pascal": 0.07, "Volta": 0.33, "Turing": 0.5, "Ampere": 0.47, "Ada": 0.8, "Hopper": 1.13, "Blackwell": 1.0,
-    "Blackwell Ultra": 1.3, "CDNA2": 0.5, "CDNA3": 0.9, "CDNA4": 1.2,
+    "Blackwell Ultra": 1.3, "CDNA2": 0.5, "CDNA3": 0.9, "CDNA4": 1.2, "A100": 0.68,
 }  # fmt: skip
+UNPACKED_SHARE = 0.35
 LANES = {"Pascal": 64, "Volta": 64, "Turing": 64, "Ampere": 128, "Ada": 128, "Hopper": 128}
 PRODUCT_SHARE = 0.85
 TRAFFIC_SHARE = 0.85
@@ -24,19 +25,34 @@ def product_tflops(gpu: Gpu, *, fp8: bool = False, fp32: bool = False) -> float:
         return PRODUCT_SHARE * max(gpu.fp32_tflops, tf32 if gpu.arch not in {"Volta", "Turing", "Pascal"} else 0.0)
     peak = gpu.half_tflops
     reached = gpu.reachable_tflops or PRODUCT_SHARE * peak
-    if not gpu.reachable_tflops and gpu.tdp_w and gpu.arch in TFLOPS_PER_WATT and gpu.arch != "Pascal":
-        reached = min(reached, TFLOPS_PER_WATT[gpu.arch] * gpu.tdp_w)
+    if not gpu.reachable_tflops and gpu.tdp_w and gpu.arch != "Pascal":
+        reached = min(reached, power_tflops(gpu) or reached)
     if fp8 and gpu.fp8_tflops:
         reached *= 1 + 0.8 * (gpu.fp8_tflops / peak - 1)  # scaling and casts cost a fifth of the gain
     return reached
 
 
-def attention_tflops(gpu: Gpu, attention: str) -> float:
-    """TFLOPS of fused attention: 60 % of the peak on Ampere and Ada, 35 % on Hopper and later with FlashAttention-2, which
-    does not use their asynchronous products; 65 % with FlashAttention-3 or cuDNN (arXiv:2307.08691, arXiv:2407.08608)."""
+def power_tflops(gpu: Gpu) -> float:
+    """Dense 16-bit TFLOPS that the board's power allows; 0 when unknown."""
+    made_by_tsmc = gpu.arch == "Ampere" and gpu.bandwidth > 900 and not gpu.rt_cores  # GA100; the other Ampere are Samsung 8N
+    return TFLOPS_PER_WATT.get("A100" if made_by_tsmc else gpu.arch, 0.0) * gpu.tdp_w
+
+
+def unpacking_tflops(gpu: Gpu) -> float:
+    """TFLOPS of products that unpack 4-bit weights in their loop (llama.cpp, AWQ): unpacking takes about two thirds of the
+    power, so the board's power decides, not the 16-bit rate that GeForce cards halve."""
+    return UNPACKED_SHARE * (power_tflops(gpu) or product_tflops(gpu))
+
+
+def attention_tflops(gpu: Gpu, attention: str, *, first: bool = False) -> float:
+    """TFLOPS of fused attention as a share of what large products reach.
+
+    FlashAttention-2: 69 % on Ampere and Ada, 44 % on Hopper and later, whose asynchronous products it does not use; 80 % with
+    FlashAttention-3 or cuDNN; the first version about 58 % of the second (arXiv:2307.08691, arXiv:2407.08608).
+    """
     later = gpu.arch.startswith(("Hopper", "Blackwell")) and gpu.data_centre
-    share = 0.6 if not later or "3" in attention or "cudnn" in attention else 0.35
-    return min(share * gpu.half_tflops, product_tflops(gpu))
+    share = 0.8 if later and ("3" in attention or "cudnn" in attention) else 0.44 if later else 0.69
+    return share * (0.58 if first else 1.0) * product_tflops(gpu)
 
 
 def traffic_gbs(gpu: Gpu) -> float:
