@@ -29,6 +29,9 @@ class Framework:
     reach: share of the memory bandwidth that single-stream decoding reaches.
     mfu: share of the reachable matrix rate that large training products reach.
     serving: whether it batches requests continuously.
+    head_may_train: whether adapters of a base model also train embedding and head, as its guide says.
+    fused_loss_optional: whether its fused loss is a switch of the recipe.
+    unties: whether it holds tied embeddings twice.
     first_flash: whether its published figures used the first FlashAttention.
     accelerate: whether sharding goes through Accelerate, which raises trained weights to fp32.
     """
@@ -54,6 +57,9 @@ class Framework:
     serving: bool = False
     accelerate: bool = False
     first_flash: bool = False
+    unties: bool = False
+    fused_loss_optional: bool = False
+    head_may_train: bool = False
     source: str = ""
 
 
@@ -97,6 +103,7 @@ FRAMEWORKS = (
         lora_rank=8,
         lora_all=False,
         bnb_fp32=True,
+        unties=True,
         launch_us=1000.0,
         source="LitGPT finetune/lora.py and model.py: bf16-true, no checkpointing on one GPU, fp32 normalisation",
     ),
@@ -107,6 +114,7 @@ FRAMEWORKS = (
         logit_bytes=14.0,
         accumulates=True,
         lora_rank=64,
+        head_may_train=True,
         buffers_gb=0.8,
         kbit_fp32=True,
         launch_us=750.0,
@@ -119,6 +127,7 @@ FRAMEWORKS = (
         logit_bytes=2.0,
         fused_norm=True,
         lora_rank=32,
+        fused_loss_optional=True,
         launch_us=500.0,
         source="axolotl example recipes: Cut Cross-Entropy, FlashAttention, checkpointing, sample packing",
     ),

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Self
 
-from dumont.advisor.notation import Frame, frame_in, first_number, leading_number, number, params_in_name, text_of
+from dumont.advisor.notation import Frame, first_number, frame_in, leading_number, number, params_in_name, text_of
 from dumont.advisor.shape import Shape, shape_of_config
 from dumont.errors import BadInput
 

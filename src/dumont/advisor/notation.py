@@ -34,7 +34,7 @@ def number(value: object) -> float | None:
     if isinstance(value, bool) or value is None:
         return None
     if isinstance(value, int | float):
-        return _finite(float(value))
+        return _finite(value)
     if not isinstance(value, str):
         return None
     text = value.strip().lower()
@@ -51,7 +51,7 @@ def number(value: object) -> float | None:
 
 
 def _finite(value: float) -> float | None:
-    return value if -NUMBER_MAX < value < NUMBER_MAX else None
+    return float(value) if -NUMBER_MAX < value < NUMBER_MAX else None
 
 
 def leading_number(text: str) -> float | None:

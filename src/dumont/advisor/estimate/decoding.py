@@ -1,9 +1,12 @@
 """Pace of generation: seconds per token of a stream or a batch, and of reading a prompt."""
 
+from dataclasses import replace
+
 from dumont.advisor.catalogue import GIB, Gpu
 from dumont.advisor.estimate.inference import cache_bytes_per_token, cached_tokens
 from dumont.advisor.estimate.part import Part
 from dumont.advisor.estimate.rate import attention_tflops, link_gbs, product_tflops, unpacking_tflops, vector_gbs
+from dumont.advisor.numerics import quantisation
 from dumont.advisor.plan import Plan
 
 GRAPH_US = 15.0
@@ -15,23 +18,30 @@ HOST_MS_OLD, HOST_MS = 18.0, 4.0
 
 
 def step_bytes(plan: Plan, streams: float) -> float:
-    """Bytes of weights that one step reads: all of a dense model; of a mixture, the experts that `streams` tokens choose.
+    """Bytes of weights that one step reads: all of a dense model; of a mixture, the experts that `streams` tokens
+    choose.
 
     Each token picks k of E experts; n tokens leave (1 - k/E)^n of them untouched.
     """
     shape, quant = plan.transformer, plan.quant
-    width = quant.bits / 8 if quant.active else float(plan.precision.weight_bytes if plan.precision.name != "fp8" else 1)
+    width = (
+        quant.bits / 8 if quant.active else float(plan.precision.weight_bytes if plan.precision.name != "fp8" else 1)
+    )
     read = shape.active - (0.0 if shape.tied else shape.head)
     if shape.experts:
         untouched = (1 - shape.experts_active / shape.experts) ** streams
-        read = shape.active + (shape.params - shape.active) * max(0.0, 1 - untouched - shape.experts_active / shape.experts)
+        read = shape.active + (shape.params - shape.active) * max(
+            0.0, 1 - untouched - shape.experts_active / shape.experts
+        )
         read = min(read, shape.params)
     linear = max(0.0, read - shape.head)
     return linear * width + shape.head * (width if quant.whole_file or not quant.active else 2.0)
 
 
 def step_seconds(plan: Plan, gpu: Gpu, streams: float) -> tuple[Part, ...]:
-    """Seconds of one decoding step for `streams` sequences (roofline: weights and cache are read once, products for all)."""
+    """Seconds of one decoding step for `streams` sequences (roofline: weights and cache are read once, products for
+    all).
+    """
     shape, parallel = plan.transformer, plan.parallel
     rate = vector_gbs(gpu, plan) * 1e9
     packed = plan.quant.kernel == "fused" and not plan.quant.whole_file
@@ -39,7 +49,8 @@ def step_seconds(plan: Plan, gpu: Gpu, streams: float) -> tuple[Part, ...]:
     weights = step_bytes(plan, streams) / (rate * (UNPACKING_REACH if packed else 1.0)) / split
     depth = cached_tokens(plan) / (2 if plan.seq_len > 1 else 1)
     cache = cache_bytes_per_token(plan) * depth * streams / rate / min(split, max(1, shape.kv_heads))
-    products = 2.0 * shape.active * streams / (0.6 * product_tflops(gpu) * 1e12) / split
+    eighth = plan.precision.fp8 or plan.quant.kernel == "native"
+    products = 2.0 * shape.active * streams / (0.6 * product_tflops(gpu, fp8=eighth) * 1e12) / split
     if plan.quant.kernel == "fused" and streams >= 8:
         products *= 1.5  # unpacking inside the product
     busy = max(weights, products) + cache
@@ -67,8 +78,7 @@ def _launched(plan: Plan) -> float:
 
 
 def prompt_seconds(plan: Plan, gpu: Gpu, tokens: float) -> float:
-    """Seconds to read a prompt: products at the rate of large matrices, attention, and unpacking in quantised loops.
-    """
+    """Seconds to read a prompt: products at the rate of large matrices, attention, and unpacking in quantised loops."""
     shape = plan.transformer
     fused = plan.quant.active and plan.quant.kernel == "fused"
     rate = unpacking_tflops(gpu) if fused else 0.75 * product_tflops(gpu)
@@ -95,11 +105,19 @@ def concurrent_streams(plan: Plan, gpu: Gpu) -> float:
 
 
 def serving_tokens_per_second(plan: Plan, gpu: Gpu) -> tuple[float, tuple[Part, ...]]:
-    """Output tokens per second of a server under load: steps of all running streams, prompts of the arriving ones, and the
+    """Output tokens per second of a server under load: steps of all running streams, prompts of the arriving ones,
+    and the
     scheduler's own time (vLLM before 0.6 about 18 ms per step, v0.6 performance notes; 4 ms since)."""
+    if plan.job.seq_len is None:
+        plan = replace(plan, seq_len=OUTPUT_TOKENS + PROMPT_TOKENS)
+    too_large = plan.transformer.params * plan.precision.weight_bytes > 0.85 * gpu.vram_gb * GIB * plan.parallel.gpus
+    if too_large and plan.job.quant and not plan.quant.active:
+        plan = replace(plan, quant=quantisation("AWQ"))  # "best of tested" on a small card: only a quantised model ran
     streams = concurrent_streams(plan, gpu)
     parts = step_seconds(plan, gpu, streams)
-    old = any(version in plan.job.framework for version in ("0.2", "0.3", "0.4", "0.5")) and plan.framework.name == "vLLM"
+    old = (
+        any(version in plan.job.framework for version in ("0.2", "0.3", "0.4", "0.5")) and plan.framework.name == "vLLM"
+    )
     host = (HOST_MS_OLD if old else HOST_MS) / 1e3
     if plan.parallel.tensor > 1:
         host *= 1.5

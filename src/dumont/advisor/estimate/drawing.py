@@ -21,7 +21,8 @@ HOST_IMAGES_PER_S = 3200.0
 def step_seconds(plan: Plan, gpu: Gpu) -> tuple[Part, ...]:
     """Seconds of one denoising step of a batch: products, the UNet's feature maps, and launches when the step is small.
 
-    Work per step is the native one scaled by positions; attention's quadratic share grows faster for video (arXiv:2212.09748).
+    Work per step is the native one scaled by positions; attention's quadratic share grows faster for video
+    (arXiv:2212.09748).
     """
     pipeline = plan.pipeline
     assert pipeline is not None, "a plan of a picture names its pipeline"
@@ -31,7 +32,9 @@ def step_seconds(plan: Plan, gpu: Gpu) -> tuple[Part, ...]:
     if pipeline.kind == "video":
         ratio **= 1.4
     work = pipeline.tflop_per_step * ratio * pipeline.passes * plan.batch
-    rate = product_tflops(gpu, fp8="fp8" in plan.quant.name and "dq" in plan.quant.name) * (0.85 if not pipeline.unet else 1.0)
+    rate = product_tflops(gpu, fp8="fp8" in plan.quant.name and "dq" in plan.quant.name) * (
+        0.85 if not pipeline.unet else 1.0
+    )
     products = work / rate / _gpus(plan)
     moved = work * (UNET_GB_PER_TFLOP if pipeline.unet else 2.0) / _gpus(plan)
     low = plan.job.framework.lower()
@@ -74,8 +77,8 @@ def transcription_factor(plan: Plan, gpu: Gpu) -> tuple[float, tuple[Part, ...]]
     fp32 = plan.precision.name == "fp32"
     encode = 2.0 * encoder_b * 1500 / (0.5 * product_tflops(gpu, fp32=fp32) * 1e12)
     native = "faster" in low or "ctranslate" in low or "cpp" in low
-    beams = 5 if "beam 5" in plan.job.data.lower() or "beam" not in f"{low} {plan.job.data.lower()}" and native else 1
-    per_layer = (0.3e-3 if native else 0.9e-3) * (1.3 if beams > 1 else 1.0)
+    beams = 5 if "beam 5" in plan.job.data.lower() or ("beam" not in f"{low} {plan.job.data.lower()}" and native) else 1
+    per_layer = (0.3e-3 * (1.3 if beams > 1 else 1.0)) if native else 0.9e-3
     if "flash" in low:
         per_layer *= 0.8
     reads = decoder_b * width / (0.6 * gpu.bandwidth * 1e9)
@@ -89,7 +92,8 @@ def transcription_factor(plan: Plan, gpu: Gpu) -> tuple[float, tuple[Part, ...]]
 
 
 def image_seconds(plan: Plan, gpu: Gpu) -> tuple[Part, ...]:
-    """Seconds per image of a vision network: training moves every feature map about ten times in mixed precision (written,
+    """Seconds per image of a vision network: training moves every feature map about ten times in mixed precision
+    (written,
     normalised, activated, and again backward), inference starts each layer and multiplies."""
     vision = plan.vision
     assert vision is not None, "a plan of a vision job names its network"
@@ -105,7 +109,9 @@ def image_seconds(plan: Plan, gpu: Gpu) -> tuple[Part, ...]:
             Part("products", products, f"{vision.gflops * area:g} GFLOP", "roofline"),
         )
     tuned = "dali" in low or "dle" in low or "deeplearningexamples" in low
-    moved = vision.act_mb * area / 1e3 * TRAFFIC_PER_FEATURE_MAP * plan.precision.act_bytes / 2 * (0.75 if tuned else 1.0)
+    moved = (
+        vision.act_mb * area / 1e3 * TRAFFIC_PER_FEATURE_MAP * plan.precision.act_bytes / 2 * (0.75 if tuned else 1.0)
+    )
     traffic = moved / traffic_gbs(gpu) * 0.85
     products = 3 * vision.gflops * area / 1e3 / product_tflops(gpu, fp32=plan.precision.name == "fp32")
     host = 0.0 if tuned else max(0.0, 1 / HOST_IMAGES_PER_S - traffic - products)
@@ -117,9 +123,11 @@ def image_seconds(plan: Plan, gpu: Gpu) -> tuple[Part, ...]:
 
 
 def render_score(gpu: Gpu, known: Catalogue, *, without_own: bool = False) -> tuple[float, bool]:
-    """Blender samples per minute: the published median where there is one, else the same architecture's samples per TFLOPS.
+    """Blender samples per minute: the published median where there is one, else the same architecture's samples per
+    TFLOPS.
 
-    Cards of one architecture differ in fp32 rate, and ray tracing cores go with it. Returns the score and whether it was
+    Cards of one architecture differ in fp32 rate, and ray tracing cores go with it. Returns the score and whether it
+    was
     published.
     """
     own = None if without_own else _own_score(gpu, known.renders)
@@ -128,7 +136,10 @@ def render_score(gpu: Gpu, known: Catalogue, *, without_own: bool = False) -> tu
     ratios = [
         score / other.fp32_tflops
         for name, score in known.renders.items()
-        if (other := known.gpu(name)) is not None and other.name != gpu.name and _kin(other) == _kin(gpu) and other.fp32_tflops
+        if (other := known.gpu(name)) is not None
+        and other.name != gpu.name
+        and _kin(other) == _kin(gpu)
+        and other.fp32_tflops
     ]
     if not ratios:
         ratios = [70.0 if not gpu.rt_cores else 130.0]

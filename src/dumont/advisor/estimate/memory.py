@@ -14,7 +14,6 @@ from dumont.advisor.plan import PICTURES, SERVING, TRAINING, Plan, plan_of
 
 CONTEXT_GB = 0.5
 CONTEXT_OLD_GB = 1.3
-FRAGMENTATION = 0.05
 
 
 def estimate_memory(job: Job, known: Catalogue | None = None) -> Memory:
@@ -29,39 +28,54 @@ def estimate_memory(job: Job, known: Catalogue | None = None) -> Memory:
 def memory_of(plan: Plan) -> Memory:
     """Peak memory per GPU of a plan, in GB (1e9 bytes).
 
-    The allocator's peak is the sum of the parts; what it reserves is a few per cent more (blocks are split and kept,
-    PyTorch
-    CUDA semantics: memory management); a monitor also sees the CUDA context with its kernels.
+    The allocator's peak is the sum of the parts; what it reserves is a few per cent more, because blocks are split and kept
+    (PyTorch, CUDA semantics: memory management); a monitor also sees the CUDA context with its kernels.
     """
     parts = _parts(plan)
     allocated = sum(part.amount for part in parts)
-    activations = sum(part.amount for part in parts if part.name in _TRANSIENT)
-    waste = FRAGMENTATION * allocated if plan.task in TRAINING else 0.02 * allocated
-    metric = _metric(plan)
+    transient = sum(part.amount for part in parts if part.name in _TRANSIENT)
+    waste = (0.05 if plan.task in TRAINING else 0.02) * allocated
     context = CONTEXT_OLD_GB if plan.framework.name == "HF Trainer" else CONTEXT_GB
-    reserved, device = allocated + waste, allocated + waste + context
-    shown = {"allocated": allocated, "reserved": reserved, "device": device}[metric]
-    extra = (
-        [Part("allocator", waste, "split and kept blocks", "PyTorch CUDA semantics")] if metric != "allocated" else []
-    )
-    extra += (
-        [Part("CUDA context", context, "driver and kernels", "nvidia-smi of an idle process")]
-        if metric == "device"
-        else []
-    )
+    metric = _metric(plan)
+    extra = [
+        Part("allocator", waste, "split and kept blocks", "PyTorch CUDA semantics"),
+        Part("CUDA context", context, "driver and kernels", "nvidia-smi of an idle process"),
+    ][: _COUNTED[metric]]
+    shown = allocated + sum(part.amount for part in extra)
     spread = _spread(plan)
-    high = shown * (1 + spread) + 0.5 * activations
+    unseen = allocated + waste + context - shown
+    worst = max(shown * (1 + spread) + 0.5 * transient, 1.1 * _worst(plan) + shown - allocated)
     return Memory(
         point=shown,
         low=max(0.5 * shown, shown * (1 - spread)),
-        high=high,
+        high=worst,
         parts=(*parts, *extra),
-        device_high=high + (device - shown),
+        device_point=shown + unseen,
+        device_high=worst + unseen,
         metric=metric,
         assumptions=plan.assumptions,
     )
 
 
+def _worst(plan: Plan) -> float:
+    """What the parts sum to when everything that is not stated turns out badly: no checkpointing, a loss that is not fused,
+    experts that bitsandbytes leaves in 16 bit because they are no nn.Linear (axolotl docs/expert_quantization)."""
+    if plan.task not in TRAINING or plan.shape is None:
+        return 0.0
+    worst = plan
+    if not plan.job.grad_ckpt and plan.checkpointing == "yes":
+        worst = replace(worst, checkpointing="no")
+    if plan.framework.fused_loss_optional:
+        worst = replace(worst, framework=replace(plan.framework, logit_bytes=10.0))
+    if plan.shape.experts and plan.quant.kernel == "bnb" and "expert" not in plan.quant.name:
+        worst = replace(worst, quant=replace(plan.quant, experts=False))
+    head = 0.0
+    if plan.framework.head_may_train and plan.task == "lora":
+        head = 12 * plan.shape.embedding / GB  # a second copy, its gradient and two fp32 states (PEFT modules_to_save)
+    return 0.0 if worst is plan and not head else sum(part.amount for part in _parts(worst)) + head
+
+
+_COUNTED = {"allocated": 0, "reserved": 1, "device": 2}
 _TRANSIENT = {
     "activations",
     "logits",
@@ -100,14 +114,14 @@ def _spread(plan: Plan) -> float:
     spread += 0.1 * (plan.shape is not None and plan.shape.guessed)
     spread += 0.05 * (not plan.precision.stated) + 0.1 * (plan.task in TRAINING and not plan.optimizer.stated)
     spread += 0.1 * (plan.task in TRAINING and plan.parallel.stage >= 2) + 0.15 * (plan.task in PICTURES)
-    return spread + 0.1 * plan.parallel.offload
+    return spread + 0.4 * (plan.parallel.offload and plan.task in TRAINING)
 
 
-def fits(memory: Memory, gpu: Gpu) -> bool:
-    """Whether a card surely holds a job: the upper end of what a monitor would show, against what a process can
-    take.
-    """
-    return memory.device_high * GB <= gpu.usable_bytes
+def fits(memory: Memory, gpu: Gpu) -> bool | None:
+    """Whether a card holds a job: True when the worst case does, False when not even the expected one does, else None."""
+    if memory.device_high * GB <= gpu.usable_bytes:
+        return True
+    return False if memory.device_point * GB > gpu.usable_bytes else None
 
 
 def in_unit(gigabytes: float, unit: str) -> float:
@@ -126,8 +140,3 @@ def rounded_up_to_card(gigabytes: float) -> float:
         (card for card in (4, 6, 8, 10, 11, 12, 16, 20, 24, 32, 40, 48, 80, 96, 141, 180) if card >= gigabytes),
         math.ceil(gigabytes),
     )
-
-
-def without_metric(job: Job) -> Job:
-    """The job with the card's own view of memory, for decisions."""
-    return replace(job, mem_metric="device")

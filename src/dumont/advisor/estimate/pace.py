@@ -43,7 +43,13 @@ def training_seconds(plan: Plan, gpu: Gpu) -> tuple[Part, ...]:
     dense = 2.0 * (shape.active - shape.embedding + (0 if shape.encoder else shape.head))
     products = tokens * dense * passes.total * share / rate
     scored = 4.0 * shape.blocks * shape.heads * shape.head_dim * plan.seq_len * (1.0 if shape.encoder else 0.5)
-    attention = tokens * scored * (passes.total + 0.5) * share / (attention_tflops(gpu, plan.attention, first=plan.framework.first_flash) * 1e12)
+    attention = (
+        tokens
+        * scored
+        * (passes.total + 0.5)
+        * share
+        / (attention_tflops(gpu, plan.attention, first=plan.framework.first_flash) * 1e12)
+    )
     kept = layer_bytes(plan, shape) * shape.blocks
     logits = 0.0 if shape.encoder else shape.vocab * plan.framework.logit_bytes
     moved = tokens * TRAFFIC_PER_KEPT_BYTE * (kept * (passes.forward + passes.backward) + 2 * logits) * share
@@ -66,7 +72,8 @@ def training_seconds(plan: Plan, gpu: Gpu) -> tuple[Part, ...]:
 
 
 def _adapter_traffic(plan: Plan) -> float:
-    """Bytes per token and pass that adapters move: their input is read, dropped out and written, their output written, read and
+    """Bytes per token and pass that adapters move: their input is read, dropped out and written, their output
+    written, read and
     added to the layer's (PEFT LoraLayer.forward), in 16 bit."""
     shape = plan.transformer
     if plan.task not in {"lora", "qlora"} or not plan.framework.lora_dropout:
@@ -74,12 +81,16 @@ def _adapter_traffic(plan: Plan) -> float:
     query, kv = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
     inputs, outputs = shape.hidden, query + kv
     if plan.framework.lora_all:
-        inputs, outputs = 2 * shape.hidden + query + shape.ffn_active, 2 * shape.hidden + query + 2 * (kv + shape.ffn_active)
+        inputs, outputs = (
+            2 * shape.hidden + query + shape.ffn_active,
+            2 * shape.hidden + query + 2 * (kv + shape.ffn_active),
+        )
     return shape.blocks * (4.0 * inputs + 8.0 * outputs)
 
 
 def _unpacking(plan: Plan, gpu: Gpu, passes: Passes) -> float:
-    """Quantised weights are expanded to 16 bit in every pass: read packed, write and read 16 bit. The training kernels of
+    """Quantised weights are expanded to 16 bit in every pass: read packed, write and read 16 bit. The training
+    kernels of
     AutoGPTQ reach about a fifth of the memory's rate, those of bitsandbytes about half."""
     if not plan.quant.active or plan.quant.kernel == "native":
         return 0.0
@@ -89,7 +100,9 @@ def _unpacking(plan: Plan, gpu: Gpu, passes: Passes) -> float:
 
 
 def _launches(plan: Plan, passes: Passes) -> float:
-    """Python launches each kernel: one forward's time per block, half as much again for adapters and for 4-bit layers."""
+    """Python launches each kernel: one forward's time per block, half as much again for adapters and for 4-bit
+    layers.
+    """
     per_layer = plan.framework.launch_us * 1e-6
     if plan.task in {"lora", "qlora"}:
         per_layer *= 1.4
@@ -101,9 +114,11 @@ def _launches(plan: Plan, passes: Passes) -> float:
 
 
 def _exposed(plan: Plan, gpu: Gpu, busy: float) -> float:
-    """Communication that computing does not hide: sharded weights are gathered in every pass, gradients are reduced once.
+    """Communication that computing does not hide: sharded weights are gathered in every pass, gradients are reduced
+    once.
 
-    FSDP overlaps with computation; the first gather and a quarter of the rest stay visible. Tensor parallelism reduces twice
+    FSDP overlaps with computation; the first gather and a quarter of the rest stay visible. Tensor parallelism
+    reduces twice
     per block and pass and hides nothing (arXiv:1909.08053).
     """
     parallel, shape = plan.parallel, plan.transformer

@@ -29,17 +29,19 @@ class Memory:
     low: float
     high: float
     parts: tuple[Part, ...]
+    device_point: float
     device_high: float
     metric: str = ""
     assumptions: tuple[str, ...] = ()
 
     def scaled(self, factor: float) -> Self:
-        """The same estimate times a factor (a calibration, a unit)."""
+        """The same estimate times a factor, as recorded runs of this kind of job suggest."""
         return replace(
             self,
             point=self.point * factor,
             low=self.low * factor,
             high=self.high * factor,
+            device_point=self.device_point * factor,
             device_high=self.device_high * factor,
         )
 

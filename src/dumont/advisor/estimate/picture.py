@@ -8,7 +8,7 @@ from dumont.advisor.notation import Frame
 from dumont.advisor.plan import Plan
 
 DECODER_BYTES_PER_PIXEL = 1700.0
-VIDEO_FRAMES_DECODED = 8
+VIDEO_FRAMES_DECODED = 18
 DENOISER_ROWS = 47.0
 
 
@@ -55,7 +55,7 @@ def _generation(plan: Plan) -> list[Part]:
     if "sequential" in low:
         held = max(denoiser, encoder) / 20
     elif "offload" in low:
-        held = max(denoiser, encoder if plan.framework.name != "hunyuanvideo" else 0.0)
+        held = max(denoiser, encoder)
         if decode.amount + pipeline.vae_b * width > held + denoise.amount:
             return [decode, Part("weights", pipeline.vae_b * width, "decoder alone", "diffusers model offloading")]
         return [Part("weights", held, "the largest part alone", "diffusers model offloading"), denoise]
@@ -69,10 +69,12 @@ def _decoding(plan: Plan, *, tiled: bool) -> Part:
     """The decoder at full size: about three feature maps of 256 channels in 16 bit are alive (AutoencoderKL, last
     up-block).
 
-    Video decoders work through a few latent frames at a time (CogVideoX: 8 frames). Tiling bounds it to one tile.
+    Video decoders work through a few latent frames at a time and keep the borders: about 18 frames at once. Tiling
+    bounds it
+    to one tile.
     """
     frame, pipeline = frame_of(plan), _pipeline(plan)
-    frames = 1 if frame.frames == 1 else max(VIDEO_FRAMES_DECODED, 0.37 * frame.frames)
+    frames = 1 if frame.frames == 1 else min(VIDEO_FRAMES_DECODED, 0.37 * frame.frames)
     pixels = 512 * 512 if tiled else frame.width * frame.height
     width = 2.0 if plan.precision.act_bytes == 4 else 1.0
     size = pixels * frames * (plan.batch if pipeline.kind == "image" else 1) * DECODER_BYTES_PER_PIXEL * width

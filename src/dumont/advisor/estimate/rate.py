@@ -4,7 +4,8 @@ from dumont.advisor.catalogue import Gpu
 from dumont.advisor.plan import Plan
 
 TFLOPS_PER_WATT = {
-    # dense 16-bit products at the power limit: measured best products (stas00/ml-engineering, MAMF) over board power where
+    # dense 16-bit products at the power limit: measured best products (stas00/ml-engineering, MAMF) over board power
+    # where
     # known (A100 0.68, H100 1.13, B200 1.75), process generation for the others
     "Pascal": 0.07, "Volta": 0.33, "Turing": 0.5, "Ampere": 0.47, "Ada": 0.8, "Hopper": 1.13, "Blackwell": 1.0,
     "Blackwell Ultra": 1.3, "CDNA2": 0.5, "CDNA3": 0.9, "CDNA4": 1.2, "A100": 0.68,
@@ -34,12 +35,15 @@ def product_tflops(gpu: Gpu, *, fp8: bool = False, fp32: bool = False) -> float:
 
 def power_tflops(gpu: Gpu) -> float:
     """Dense 16-bit TFLOPS that the board's power allows; 0 when unknown."""
-    made_by_tsmc = gpu.arch == "Ampere" and gpu.bandwidth > 900 and not gpu.rt_cores  # GA100; the other Ampere are Samsung 8N
+    made_by_tsmc = (
+        gpu.arch == "Ampere" and gpu.bandwidth > 900 and not gpu.rt_cores
+    )  # GA100; the other Ampere are Samsung 8N
     return TFLOPS_PER_WATT.get("A100" if made_by_tsmc else gpu.arch, 0.0) * gpu.tdp_w
 
 
 def unpacking_tflops(gpu: Gpu) -> float:
-    """TFLOPS of products that unpack 4-bit weights in their loop (llama.cpp, AWQ): unpacking takes about two thirds of the
+    """TFLOPS of products that unpack 4-bit weights in their loop (llama.cpp, AWQ): unpacking takes about two thirds
+    of the
     power, so the board's power decides, not the 16-bit rate that GeForce cards halve."""
     return UNPACKED_SHARE * (power_tflops(gpu) or product_tflops(gpu))
 
@@ -47,7 +51,8 @@ def unpacking_tflops(gpu: Gpu) -> float:
 def attention_tflops(gpu: Gpu, attention: str, *, first: bool = False) -> float:
     """TFLOPS of fused attention as a share of what large products reach.
 
-    FlashAttention-2: 69 % on Ampere and Ada, 44 % on Hopper and later, whose asynchronous products it does not use; 80 % with
+    FlashAttention-2: 69 % on Ampere and Ada, 44 % on Hopper and later, whose asynchronous products it does not use;
+    80 % with
     FlashAttention-3 or cuDNN; the first version about 58 % of the second (arXiv:2307.08691, arXiv:2407.08608).
     """
     later = gpu.arch.startswith(("Hopper", "Blackwell")) and gpu.data_centre
@@ -61,14 +66,16 @@ def traffic_gbs(gpu: Gpu) -> float:
 
 
 def _large_cache(gpu: Gpu) -> bool:
-    return gpu.arch == "Ada" or gpu.arch == "Blackwell" and not gpu.data_centre
+    return gpu.arch == "Ada" or (gpu.arch == "Blackwell" and not gpu.data_centre)
 
 
 def vector_gbs(gpu: Gpu, plan: Plan) -> float:
     """GB/s of matrix-vector products: bounded by memory, and by the bytes each multiprocessor can have in flight.
 
-    Tuned libraries sustain about 8 bytes per multiprocessor and clock, llama.cpp of 2024 about 5.6; multiprocessors × clock
-    follows from the fp32 rate (two operations per lane and clock). This is why an A100 or H20 decodes far below its memory's
+    Tuned libraries sustain about 8 bytes per multiprocessor and clock, llama.cpp of 2024 about 5.6; multiprocessors ×
+    clock
+    follows from the fp32 rate (two operations per lane and clock). This is why an A100 or H20 decodes far below its
+    memory's
     rate, and a GeForce does not.
     """
     lanes = 64 if "A100" in gpu.name or "A800" in gpu.name or "A30" in gpu.name else LANES.get(gpu.arch, 128)
@@ -78,9 +85,10 @@ def vector_gbs(gpu: Gpu, plan: Plan) -> float:
 
 
 def link_gbs(gpu: Gpu, gpus: int) -> float:
-    """GB/s of one GPU's collective traffic: NVLink one way at 75 %, PCIe 4.0 x16, or host memory for cards without peer access
+    """GB/s of one GPU's collective traffic: NVLink one way at 75 %, PCIe 4.0 x16, or host memory for cards without
+    peer access
     (GeForce since Ada, gpus.csv note)."""
-    bridged = gpu.nvlink >= 400 or gpu.nvlink > 0 and gpus <= 2
+    bridged = gpu.nvlink >= 400 or (gpu.nvlink > 0 and gpus <= 2)
     if bridged:
         return 0.75 * gpu.nvlink / 2
     geforce = gpu.name.startswith(("RTX 2", "RTX 3", "RTX 4", "RTX 5", "GTX")) and "Ada" not in gpu.name

@@ -19,7 +19,8 @@ CLIP_S = 780.0
 def estimate_speed(job: Job, gpu: Gpu, known: Catalogue | None = None) -> Speed:
     """How fast a job runs on a GPU.
 
-    Training: tokens/s per GPU. Generation: tokens/s of all streams. Pictures: s per batch, or it/s when asked. Speech: seconds
+    Training: tokens/s per GPU. Generation: tokens/s of all streams. Pictures: s per batch, or it/s when asked.
+    Speech: seconds
     of audio per second. Vision: images/s. Rendering: Blender samples per minute.
 
     Raises:
@@ -72,7 +73,7 @@ def _training(plan: Plan, gpu: Gpu) -> Speed:
 
 
 def _generation(plan: Plan, gpu: Gpu) -> Speed:
-    if plan.task == "inference-serving" and plan.batch > 1 or plan.task == "batch-inference":
+    if (plan.task == "inference-serving" and plan.batch > 1) or plan.task == "batch-inference":
         served = plan if plan.batch > 1 else replace(plan, batch=256)
         value, parts = serving_tokens_per_second(served, gpu)
         return _ranged(value, "output tokens/s", "serve", parts, plan)

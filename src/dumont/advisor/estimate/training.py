@@ -86,11 +86,14 @@ def weight_part(plan: Plan) -> Part:
     if quant.active and (quant.whole_file or quant.kernel != "native" or plan.task != "pretrain"):
         packed = shape.params if quant.whole_file else shape.linear
         if not quant.experts and shape.experts:
-            packed = shape.blocks * shape.attention_params
+            # fused experts are no nn.Linear: they stay whole, and PEFT's preparation raises what is not quantised to fp32
+            packed, other = shape.blocks * shape.attention_params, 4 if plan.task == "qlora" else 2
         size = packed * quant.bits / 8 + (shape.params - packed) * other
         formula = f"{packed / 1e9:.2f} B × {quant.bits:g} bit + {(shape.params - packed) / 1e9:.2f} B × {other} B"
     else:
         size, formula = shape.params * width, f"{shape.params / 1e9:.2f} B × {width} B"
+    if plan.framework.unties and shape.tied:
+        size += shape.head * 2  # LitGPT's checkpoints hold the head as a tensor of its own (convert_hf_checkpoint.py)
     adapters = trainable(plan).adapters * 2 if plan.task in {"lora", "qlora"} else 0.0
     offloaded = plan.parallel.offload and plan.parallel.stage >= 3
     held = 0.0 if offloaded else (size + adapters) / plan.parallel.weights
@@ -163,6 +166,11 @@ def _gathered(plan: Plan, shape: Shape) -> Part:
         )
     if plan.parallel.stage < 3 or plan.parallel.shards == 1:
         return Part("gathered layers", 0.0, "not sharded", "PyTorch FSDP")
+    if plan.parallel.pipeline > 1 and plan.task not in {"lora", "qlora"}:
+        stage = shape.params / (plan.parallel.tensor * plan.parallel.pipeline) * (2 + 4)
+        return Part(
+            "gathered layers", stage / GB, "a whole stage × (2 B + 4 B gradients)", "torchtitan: no resharding with PP"
+        )
     bits = plan.quant.bits if plan.quant.active and plan.quant.kernel != "native" else 16.0
     copies = 2 if plan.task in {"lora", "qlora"} else 3
     size = copies * shape.layer * bits / 8 / (plan.parallel.tensor * plan.parallel.pipeline)

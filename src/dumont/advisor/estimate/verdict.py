@@ -1,0 +1,107 @@
+"""A verdict: what a job takes on one type of GPU, whether it fits, and how fast it runs; remembered per type of GPU."""
+
+from dataclasses import dataclass, field, replace
+
+from dumont.advisor.catalogue import Catalogue, Gpu, catalogue
+from dumont.advisor.estimate.memory import fits, memory_of
+from dumont.advisor.estimate.part import Memory, Speed
+from dumont.advisor.estimate.speed import speed_of
+from dumont.advisor.job import Job
+from dumont.advisor.plan import Plan, plan_of
+from dumont.errors import BadInput
+
+REMEMBERED_MAX = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`fits` is None when it can't be known; `why` says why, or what decided. `margin_gb` is what stays free at the
+    worst.
+    """
+
+    memory: Memory | None
+    fits: bool | None
+    why: str
+    speed: Speed | None
+    gpu: Gpu | None = None
+    margin_gb: float | None = None
+
+
+@dataclass
+class Estimator:
+    """Verdicts over one catalogue. Five thousand offers are a few dozen types of GPU: each type is computed once per
+    job.
+    """
+
+    known: Catalogue = field(default_factory=catalogue)
+    _plans: dict[Job, Plan | str] = field(default_factory=dict, repr=False)
+    _verdicts: dict[tuple[Job, str], Verdict] = field(default_factory=dict, repr=False)
+
+    def verdict(self, job: Job, gpu: str) -> Verdict:
+        """What `job` does on the GPU that the text `gpu` names (any spelling); never raises."""
+        key = (job, gpu)
+        if key not in self._verdicts:
+            if len(self._verdicts) >= REMEMBERED_MAX:
+                self._verdicts.clear()
+                self._plans.clear()
+            self._verdicts[key] = self._judge(job, gpu)
+        return self._verdicts[key]
+
+    def plan(self, job: Job) -> Plan:
+        """The job with its assumptions.
+
+        Raises:
+            BadInput: neither a model nor a size is known.
+        """
+        base = job.on("")
+        found = self._plans.get(base)
+        if found is None:
+            try:
+                found = plan_of(base, self.known)
+            except BadInput as error:
+                found = str(error)
+            self._plans[base] = found
+        if isinstance(found, str):
+            raise BadInput(found)
+        return found
+
+    def _judge(self, job: Job, gpu: str) -> Verdict:
+        try:
+            plan = self.plan(job)
+        except BadInput as error:
+            return Verdict(None, None, str(error), None)
+        memory = None if plan.task == "render" else memory_of(plan)
+        parts = self.known.gpus_named(gpu)
+        likeliest = self.known.gpu(gpu)
+        decided, why = _fitting(memory, parts, gpu)
+        speed = None
+        if likeliest is not None and likeliest.half_tflops:
+            speed = speed_of(plan, likeliest, self.known)
+        margin = None
+        if memory is not None and likeliest is not None:
+            margin = likeliest.usable_bytes / 1e9 - memory.device_high
+        return Verdict(memory, decided, why, speed, likeliest, margin)
+
+
+def _fitting(memory: Memory | None, parts: tuple[Gpu, ...], text: str) -> tuple[bool | None, str]:
+    """True when the smallest card a name may mean surely holds the job, False when even the largest surely does not."""
+    if memory is None:
+        return None, "the scene decides: measure one frame"
+    if not parts:
+        return None, f"no GPU is known by the name {text!r}" if text else "no GPU is named"
+    answers = {fits(memory, gpu) for gpu in parts}
+    needed = f"about {memory.device_point:.1f} GB, at worst {memory.device_high:.1f} GB"
+    smallest, largest = (edge(gpu.usable_bytes for gpu in parts) / 1e9 for edge in (min, max))
+    if answers == {True}:
+        return True, f"{needed}; the card holds {smallest:.1f} GB"
+    if answers == {False}:
+        return False, f"{needed}; the card holds {largest:.1f} GB"
+    if answers == {None}:
+        return None, f"{needed}; the card holds {smallest:.1f} GB: it may fit"
+    sizes = ", ".join(f"{size:g}" for size in sorted({gpu.vram_gb for gpu in parts}))
+    return None, f"{needed}; {text} exists with {sizes} GB"
+
+
+def on_device(job: Job) -> Job:
+    """The job with the card's own view of memory, which decides what fits."""
+    return replace(job, mem_metric="device used", unit="GB")
