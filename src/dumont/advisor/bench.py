@@ -45,9 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     known = catalogue()
     reasons = {row["id"]: row["reason"] for row in _rows(chosen.reasons)} if chosen.reasons.is_file() else {}
     memory_rows = _rows(chosen.data / "memory.csv")
-    memory = scorecard(memory_outcomes(memory_rows), HELD_MEMORY, reasons)
+    memory = scorecard(memory_outcomes(memory_rows), HELD_MEMORY, reasons, all_far=True)
     outcomes, left = speed_outcomes(_rows(chosen.data / "speed.csv"), known)
-    speed = scorecard(outcomes, HELD_SPEED, reasons)
+    speed = scorecard(outcomes, HELD_SPEED, reasons, all_far=False)
     check, milliseconds = fit_check(memory_rows, known), ranking_ms(known)
     text = page(memory, speed, check, milliseconds)
     if chosen.out:
@@ -88,12 +88,12 @@ def between_marks(text: str, new: str) -> str:
 
 def page(memory: Scorecard, speed: Scorecard, check: FitCheck, milliseconds: float) -> str:
     """The tables as Markdown."""
+    smaller = f"{len(check.wrong_on_smaller_card)} rows ({', '.join(check.wrong_on_smaller_card) or 'none'})"
     lines = [*_section("Memory", memory), *_section("Speed", speed), "### Fits", ""]
     lines += [f"- {name}: {count} rows" for name, count in check.said.items()]
     lines += [
         f'- said "fits" for a row measured larger than its own card: {len(check.wrong_on_own_card)}',
-        f"- the same for every smaller card of the catalogue ({check.smaller_pairs:,} pairs): "
-        f"{len(check.wrong_on_smaller_card)} rows ({', '.join(check.wrong_on_smaller_card) or 'none'})",
+        f"- the same for every smaller card of the catalogue ({check.smaller_pairs:,} pairs): {smaller}",
         f'- said "fits" where the row does fit: {check.said_where_true:.0%} of the pairs',
         "",
         f"Verdicts for {OFFERS:,} offers: {milliseconds:g} ms of processor time.",

@@ -14,6 +14,8 @@ from dumont.advisor.shape import Shape
 GIB = float(2**30)
 _NOISE = re.compile(r"\b(nvidia|geforce|tesla|amd|instinct|graphics|gpu|card|mod|\d+w|vram|class)\b")
 _FORMS = {"pcie", "sxm", "sxm2", "sxm4", "sxm5", "sxm3", "nvl", "oam"}
+_STACKED = re.compile(r"(Tesla )?(P100|V100|A100|A800|A30|H100|H200|H20|H800|GH200|B200|B300|MI\d+X?)\b")
+_INLINE_ECC = re.compile(r"(A10G?|A16|A2|A40|L2|L4|L20|L40S?|Tesla T4|Tesla P40)\b")
 _DISTINGUISHING = {"ti", "super", "laptop", "ada", "maxq", "pro", "quadro"}
 _MODEL_SUFFIX = re.compile(
     r"(-|\b)(instruct|chat|hf|base|it|pt|sft|dpo|gguf|awq|gptq|int4|int8|4bit|bnb|fp8|fp16|bf16|preview|thinking|"
@@ -49,20 +51,17 @@ class Gpu:
         return self.bf16_tflops or self.fp16_tflops or self.fp32_tflops
 
     @property
-    def data_centre(self) -> bool:
-        """Whether its memory is stacked (HBM): bandwidth above what GDDR reaches, and no display engine."""
-        return (self.nvlink >= 160 and not self.rt_cores) or self.bandwidth > 2000
+    def stacked(self) -> bool:
+        """Whether its memory is stacked (HBM), as on the large data-centre cards."""
+        return _STACKED.match(self.name) is not None
 
     @property
     def usable_bytes(self) -> float:
-        """Bytes a process can take. Inline ECC on GDDR server cards takes one sixteenth (A10G shows 22.5 of 24 GiB,
-        L4 22.5, T4 15.0, A40 45.0); the driver keeps about 0.4 GiB on any card (nvidia-smi of idle cards)."""
-        ecc = (
-            not self.data_centre
-            and self.tdp_w
-            and (self.name[:1] in "ALQ" or "A" in self.name[4:6] or "Tesla" in self.name)
-        )
-        return (self.vram_gb * (15 / 16 if ecc else 1.0) - 0.4) * GIB
+        """Bytes a process can take. Inline ECC, on by default on GDDR server cards, takes one sixteenth (nvidia-smi
+        shows 22.5
+        of 24 GiB on A10G and L4, 45.0 of 48 on A40 and L40S); driver and tables keep about 0.4 GiB on any card."""
+        inline_ecc = _INLINE_ECC.match(self.name) is not None
+        return (self.vram_gb * (15 / 16 if inline_ecc else 1.0) - 0.4) * GIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +96,7 @@ class Pipeline:
     native: tuple[int, int, int]
     steps: int
     passes: int
+    frames_decoded: int
     unet: bool
     source: str = ""
 
@@ -376,6 +376,7 @@ def _pipeline_of(row: Mapping[str, str]) -> Pipeline:
         steps=int(_value(row, "steps")),
         passes=int(_value(row, "passes_per_step")),
         native=(int(_value(row, "native_width")), int(_value(row, "native_height")), int(_value(row, "native_frames"))),
+        frames_decoded=int(_value(row, "frames_decoded")),
         unet=row["unet"] == "y",
         source=row["source"],
     )

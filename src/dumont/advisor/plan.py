@@ -100,6 +100,8 @@ def plan_of(job: Job, catalogue: Catalogue) -> Plan:
 def _quant_text(job: Job, task: str) -> str:
     if task == "qlora" and not job.quant:
         return "nf4"
+    if task in SERVING and not job.quant and ("fp8" in job.precision.lower() or "int8" in job.precision.lower()):
+        return job.precision
     double = "torchtune" in job.framework.lower() or "dq" in job.quant.lower()
     return f"{job.quant} dq" if double and job.quant else job.quant
 
@@ -161,7 +163,7 @@ def _with_model(plan: Plan, catalogue: Catalogue, assumed: list[str]) -> Plan:
         return replace(plan, pipeline=_pipeline(job, catalogue), params_b=job.params_b or 0.0)
     if task in VISION and (vision := _vision(job, catalogue)) is not None:
         return replace(plan, vision=vision, params_b=vision.params_b)
-    shape = job.shape or _shape(job, catalogue, assumed)
+    shape = job.shape or _shape(job, catalogue, task, assumed)
     if shape is None:
         raise BadInput("the model is unknown: give a model name, params_b or a config.json")
     return replace(plan, shape=shape, params_b=shape.params / 1e9)
@@ -204,8 +206,9 @@ def _vision(job: Job, catalogue: Catalogue) -> Vision | None:
     return replace(nearest, name=job.model, params_b=size, gflops=nearest.gflops * ratio)
 
 
-def _shape(job: Job, catalogue: Catalogue, assumed: list[str]) -> Shape | None:
-    known = catalogue.model(job.model)
+def _shape(job: Job, catalogue: Catalogue, plan_task: str, assumed: list[str]) -> Shape | None:
+    name = f"whisper-{job.model}" if plan_task == "whisper" and "whisper" not in job.model.lower() else job.model
+    known = catalogue.model(name)
     size = job.params_b or params_in_name(job.model)
     if known is not None and known.shape is not None:
         return known.shape.scaled_to(job.params_b) if job.params_b else known.shape

@@ -54,7 +54,8 @@ class Worst:
 
 @dataclass(frozen=True, slots=True)
 class Scorecard:
-    """All figures of one table of measurements. `macro` averages core rows per source first; `held` are the sources on which
+    """All figures of one table of measurements. `macro` averages core rows per source first; `held` are the sources
+    on which
     no constant was chosen."""
 
     everything: Summary
@@ -71,7 +72,9 @@ class Scorecard:
 
 @dataclass(frozen=True, slots=True)
 class FitCheck:
-    """Whether "fits" is ever said wrongly: on a row's own card, and on each card of the catalogue smaller than the row."""
+    """Whether "fits" is ever said wrongly: on a row's own card, and on each card of the catalogue smaller than the
+    row.
+    """
 
     said: dict[str, int]
     wrong_on_own_card: tuple[str, ...]
@@ -139,8 +142,15 @@ def averaged(groups: Iterable[Summary]) -> Summary:
     return Summary(len(members), median, p90, bias)
 
 
-def scorecard(outcomes: Sequence[Outcome], held: set[str], reasons: Mapping[str, str]) -> Scorecard:
-    """The scorecard of some outcomes; `reasons` explains rows by their id."""
+WORST_ROWS, FAR_OFF = 10, 0.3
+
+
+def scorecard(outcomes: Sequence[Outcome], held: set[str], reasons: Mapping[str, str], *, all_far: bool) -> Scorecard:
+    """The scorecard of some outcomes; `reasons` explains rows by their id; `all_far` lists every row that is more than 30 %
+    off, not only ten."""
+    ordered = sorted(outcomes, key=lambda outcome: -abs(outcome.error))
+    far = sum(abs(outcome.error) > FAR_OFF for outcome in ordered)
+    listed = ordered[: max(WORST_ROWS, far if all_far else 0)]
     core = [outcome for outcome in outcomes if outcome.row["core"] == "1"]
     by_group = grouped(core, lambda row: row["group"])
     return Scorecard(
@@ -161,7 +171,7 @@ def scorecard(outcomes: Sequence[Outcome], held: set[str], reasons: Mapping[str,
                 round(outcome.error, 3),
                 reasons.get(outcome.row["id"], "not explained yet"),
             )
-            for outcome in sorted(outcomes, key=lambda outcome: -abs(outcome.error))[:10]
+            for outcome in listed
         ),
     )
 

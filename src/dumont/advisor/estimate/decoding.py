@@ -46,7 +46,8 @@ def step_seconds(plan: Plan, gpu: Gpu, streams: float) -> tuple[Part, ...]:
     rate = vector_gbs(gpu, plan) * 1e9
     packed = plan.quant.kernel == "fused" and not plan.quant.whole_file
     split = parallel.tensor
-    weights = step_bytes(plan, streams) / (rate * (UNPACKING_REACH if packed else 1.0)) / split
+    read = step_bytes(plan, streams)
+    weights = read / (rate * (UNPACKING_REACH if packed else 1.0)) / split
     depth = cached_tokens(plan) / (2 if plan.seq_len > 1 else 1)
     cache = cache_bytes_per_token(plan) * depth * streams / rate / min(split, max(1, shape.kv_heads))
     eighth = plan.precision.fp8 or plan.quant.kernel == "native"
@@ -55,12 +56,12 @@ def step_seconds(plan: Plan, gpu: Gpu, streams: float) -> tuple[Part, ...]:
         products *= 1.5  # unpacking inside the product
     busy = max(weights, products) + cache
     launched = _launched(plan)
-    graph = plan.framework.launch_us <= 100
+    visible = launched if plan.framework.launch_us <= 100 else max(0.0, launched - busy)
     hops = 2 * shape.layers * HOP_US * 1e-6 if split > 1 else 0.0
     return (
-        Part("weights and products", max(weights, products), f"{step_bytes(plan, streams) / 1e9:.1f} GB read", "roofline"),
+        Part("weights and products", max(weights, products), f"{read / 1e9:.1f} GB read", "roofline"),
         Part("cache", cache, f"{depth:.0f} tokens × {streams:g}", "arXiv:2305.13245"),
-        Part("launches", launched if graph else max(0.0, launched - busy), "kernels of each block", plan.framework.source),
+        Part("launches", visible, "kernels of each block", plan.framework.source),
         Part("reductions between GPUs", hops, "two per block", "arXiv:1909.08053"),
     )  # fmt: skip
 

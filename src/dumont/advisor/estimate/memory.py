@@ -28,7 +28,8 @@ def estimate_memory(job: Job, known: Catalogue | None = None) -> Memory:
 def memory_of(plan: Plan) -> Memory:
     """Peak memory per GPU of a plan, in GB (1e9 bytes).
 
-    The allocator's peak is the sum of the parts; what it reserves is a few per cent more, because blocks are split and kept
+    The allocator's peak is the sum of the parts; what it reserves is a few per cent more, because blocks are split
+    and kept
     (PyTorch, CUDA semantics: memory management); a monitor also sees the CUDA context with its kernels.
     """
     parts = _parts(plan)
@@ -58,7 +59,8 @@ def memory_of(plan: Plan) -> Memory:
 
 
 def _worst(plan: Plan) -> float:
-    """What the parts sum to when everything that is not stated turns out badly: no checkpointing, a loss that is not fused,
+    """What the parts sum to when everything that is not stated turns out badly: no checkpointing, a loss that is not
+    fused,
     experts that bitsandbytes leaves in 16 bit because they are no nn.Linear (axolotl docs/expert_quantization)."""
     if plan.task not in TRAINING or plan.shape is None:
         return 0.0
@@ -118,7 +120,9 @@ def _spread(plan: Plan) -> float:
 
 
 def fits(memory: Memory, gpu: Gpu) -> bool | None:
-    """Whether a card holds a job: True when the worst case does, False when not even the expected one does, else None."""
+    """Whether a card holds a job: True when the worst case does, False when not even the expected one does, else
+    None.
+    """
     if memory.device_high * GB <= gpu.usable_bytes:
         return True
     return False if memory.device_point * GB > gpu.usable_bytes else None

@@ -59,14 +59,15 @@ def training_seconds(plan: Plan, gpu: Gpu) -> tuple[Part, ...]:
     traffic = moved / (traffic_gbs(gpu) * 1e9)
     unpack = _unpacking(plan, gpu, passes) * share
     busy = products + attention + traffic + unpack
+    launches = max(0.0, _launches(plan, passes) * share - busy)
     parts = [
         Part("products", products, f"{tokens} tokens × {dense / 1e9:.1f} GFLOP × {passes.total:g}", "arXiv:2205.05198"),
         Part("attention", attention, f"{scored / 1e9:.2f} GFLOP per token", "arXiv:2307.08691"),
         Part("memory traffic", traffic, f"{moved / 1e9:.0f} GB", "roofline, doi:10.1145/1498765.1498785"),
         Part("unpacking weights", unpack, f"{plan.quant.bits:g} bit", "bitsandbytes, AutoGPTQ kernels"),
-        Part("launches", max(0.0, _launches(plan, passes) * share - busy), "kernels launched one by one", plan.framework.source),
+        Part("launches", launches, "kernels launched one by one", plan.framework.source),
         Part("communication", _exposed(plan, gpu, busy), "what does not overlap", "arXiv:1910.02054, PyTorch FSDP"),
-        Part("pipeline bubble", busy * (stages - 1) / (8 * stages) if stages > 1 else 0.0, "(p - 1) / m", "arXiv:2104.04473"),
+        Part("pipeline bubble", busy * (stages - 1) / (8 * stages), "(p - 1) / m", "arXiv:2104.04473"),
     ]  # fmt: skip
     return tuple(part for part in parts if part.amount > 0)
 

@@ -8,7 +8,8 @@ from dumont.advisor.notation import Frame
 from dumont.advisor.plan import Plan
 
 DECODER_BYTES_PER_PIXEL = 1700.0
-VIDEO_FRAMES_DECODED = 18
+VIDEO_BYTES_PER_PIXEL = 3800.0
+TILE_PIXELS = 512 * 512
 DENOISER_ROWS = 47.0
 
 
@@ -55,7 +56,7 @@ def _generation(plan: Plan) -> list[Part]:
     if "sequential" in low:
         held = max(denoiser, encoder) / 20
     elif "offload" in low:
-        held = max(denoiser, encoder)
+        held = max(denoiser, 0.0 if "t5_cpu" in low or "encoder on cpu" in low else encoder)
         if decode.amount + pipeline.vae_b * width > held + denoise.amount:
             return [decode, Part("weights", pipeline.vae_b * width, "decoder alone", "diffusers model offloading")]
         return [Part("weights", held, "the largest part alone", "diffusers model offloading"), denoise]
@@ -69,21 +70,19 @@ def _decoding(plan: Plan, *, tiled: bool) -> Part:
     """The decoder at full size: about three feature maps of 256 channels in 16 bit are alive (AutoencoderKL, last
     up-block).
 
-    Video decoders work through a few latent frames at a time and keep the borders: about 18 frames at once. Tiling
-    bounds it
-    to one tile.
+    Video decoders work through one or two latent frames at a time, with feature maps of three dimensions and the
+    borders of
+    the last ones: a bit more than twice as much per pixel. Tiling bounds both to one tile.
     """
     frame, pipeline = frame_of(plan), _pipeline(plan)
-    frames = 1 if frame.frames == 1 else min(VIDEO_FRAMES_DECODED, 0.37 * frame.frames)
-    pixels = 512 * 512 if tiled else frame.width * frame.height
-    width = 2.0 if plan.precision.act_bytes == 4 else 1.0
-    size = pixels * frames * (plan.batch if pipeline.kind == "image" else 1) * DECODER_BYTES_PER_PIXEL * width
-    return Part(
-        "decoder",
-        size / GB,
-        f"{frame.width} × {frame.height} × {frames:g} × {DECODER_BYTES_PER_PIXEL:g} B",
-        "diffusers AutoencoderKL",
-    )
+    video = pipeline.kind == "video"
+    per_pixel = VIDEO_BYTES_PER_PIXEL if video else DECODER_BYTES_PER_PIXEL
+    at_once = min(pipeline.frames_decoded, frame.frames) if video else plan.batch
+    tile = TILE_PIXELS // 3 if video else TILE_PIXELS
+    pixels = frame.width * frame.height
+    pixels = min(tile, pixels) if tiled else pixels
+    size = pixels * at_once * per_pixel * plan.precision.act_bytes / 2
+    return Part("decoder", size / GB, f"{pixels} pixels × {at_once} × {per_pixel:g} B", "diffusers AutoencoderKL")
 
 
 def _denoising(plan: Plan) -> Part:
@@ -96,6 +95,8 @@ def _denoising(plan: Plan) -> Part:
     positions = denoiser_tokens(plan) * plan.batch * passes / max(1, plan.parallel.gpus if _splits(plan) else 1)
     rows = 20.0 if pipeline.unet else DENOISER_ROWS
     size = positions * pipeline.hidden * rows * plan.precision.act_bytes
+    if plan.quadratic:  # scores and probabilities of eight heads, one layer at a time
+        size += positions**2 / (plan.batch * passes) * 8 * 2 * plan.precision.act_bytes
     return Part(
         "denoiser",
         size / GB,
@@ -110,22 +111,48 @@ def _splits(plan: Plan) -> bool:
 
 
 def _training(plan: Plan) -> list[Part]:
-    """DreamBooth or adapter training: fp32 trained weights, gradients and two states, frozen parts in 16 bit, and the
-    UNet's
-    kept activations: about 5.5 GB per 512-pixel picture of an SD UNet in mixed precision without checkpointing."""
-    pipeline, frame = _pipeline(plan), frame_of(plan)
+    """Training a denoiser or an adapter of it: trained weights with gradients and states, frozen parts, kept
+    activations.
+    """
+    pipeline = _pipeline(plan)
     full = plan.task == "diffusion full-ft"
     width = 4 if plan.precision.mixed or plan.precision.act_bytes == 4 else 2
-    frozen = pipeline.text_encoder_b + pipeline.vae_b
     state = plan.optimizer.state_bytes or 4.0
-    trained = pipeline.denoiser_b * (width + 4 + plan.optimizer.states * state) if full else pipeline.denoiser_b * width
-    ratio = (frame.width * frame.height) / (512 * 512) * (pipeline.denoiser_b / 0.86) ** 0.5
+    per = width + 4 + plan.optimizer.states * state if full else (plan.quant.bits / 8 if plan.quant.active else width)
     pictures = plan.batch * (
         2 if "dreambooth" in plan.job.framework.lower() else 1
-    )  # a prior picture beside each (arXiv:2208.12242)
-    kept = 5.5 * ratio * pictures * (0.12 if plan.checkpointing == "yes" else 1.0)
+    )  # a prior beside each, arXiv:2208.12242
+    kept = (_unet_kept if pipeline.unet else _blocks_kept)(plan, pictures)
     return [
-        Part("weights and states", trained, f"{pipeline.denoiser_b:g} B denoiser", "arXiv:1710.03740"),
-        Part("frozen parts", frozen * width, "text encoder and decoder", pipeline.source),
-        Part("activations", kept, "UNet blocks at every resolution", "arXiv:1604.06174"),
+        Part(
+            "weights and states",
+            pipeline.denoiser_b * per,
+            f"{pipeline.denoiser_b:g} B × {per:g} B",
+            "arXiv:1710.03740",
+        ),
+        Part(
+            "frozen parts", (pipeline.text_encoder_b + pipeline.vae_b) * width, "text encoder, decoder", pipeline.source
+        ),
+        Part("activations", kept, f"{pictures} pictures", "arXiv:1604.06174, arXiv:2205.05198"),
     ]
+
+
+def _unet_kept(plan: Plan, pictures: int) -> float:
+    """GB that a UNet keeps: about 5.5 per 512-pixel picture of Stable Diffusion in mixed precision, an eighth of it
+    with
+    checkpointing; wider UNets grow with the square root of their parameters."""
+    frame = frame_of(plan)
+    ratio = frame.width * frame.height * frame.frames / (512 * 512) * (_pipeline(plan).denoiser_b / 0.86) ** 0.5
+    return float(5.5 * ratio * pictures * (0.12 if plan.checkpointing == "yes" else 1.0))
+
+
+def _blocks_kept(plan: Plan, pictures: int) -> float:
+    """GB that a diffusion transformer keeps: 34 · hidden bytes per position and block (arXiv:2205.05198); blocks
+    follow from
+    14 · hidden² parameters each (attention 4, feed-forward 8, modulation 2; arXiv:2212.09748)."""
+    pipeline = _pipeline(plan)
+    blocks = pipeline.denoiser_b * 1e9 / (14 * pipeline.hidden**2)
+    per_block = denoiser_tokens(plan) * pictures * 34 * pipeline.hidden
+    if plan.checkpointing == "yes":
+        return (blocks * per_block * 2 / 34 + per_block) / GB
+    return blocks * per_block / GB

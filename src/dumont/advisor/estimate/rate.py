@@ -55,7 +55,7 @@ def attention_tflops(gpu: Gpu, attention: str, *, first: bool = False) -> float:
     80 % with
     FlashAttention-3 or cuDNN; the first version about 58 % of the second (arXiv:2307.08691, arXiv:2407.08608).
     """
-    later = gpu.arch.startswith(("Hopper", "Blackwell")) and gpu.data_centre
+    later = gpu.arch.startswith(("Hopper", "Blackwell")) and gpu.stacked
     share = 0.8 if later and ("3" in attention or "cudnn" in attention) else 0.44 if later else 0.69
     return share * (0.58 if first else 1.0) * product_tflops(gpu)
 
@@ -66,7 +66,7 @@ def traffic_gbs(gpu: Gpu) -> float:
 
 
 def _large_cache(gpu: Gpu) -> bool:
-    return gpu.arch == "Ada" or (gpu.arch == "Blackwell" and not gpu.data_centre)
+    return gpu.arch == "Ada" or (gpu.arch == "Blackwell" and not gpu.stacked)
 
 
 def vector_gbs(gpu: Gpu, plan: Plan) -> float:
@@ -78,7 +78,7 @@ def vector_gbs(gpu: Gpu, plan: Plan) -> float:
     memory's
     rate, and a GeForce does not.
     """
-    lanes = 64 if "A100" in gpu.name or "A800" in gpu.name or "A30" in gpu.name else LANES.get(gpu.arch, 128)
+    lanes = 64 if gpu.arch == "Ampere" and gpu.stacked else LANES.get(gpu.arch, 128)
     per_clock = 5.6 if plan.framework.name == "llama.cpp" else 8.0
     issued = gpu.fp32_tflops * 1e3 / (2 * lanes) * per_clock
     return min(TRAFFIC_SHARE * gpu.bandwidth, issued or gpu.bandwidth)

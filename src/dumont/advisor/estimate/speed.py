@@ -94,7 +94,7 @@ def _picture(plan: Plan, gpu: Gpu) -> Speed:
     seconds = sum(part.amount for part in parts)
     if low.startswith(("image", "picture", "video")) and "/s" in low:
         return _ranged(plan.batch / seconds, plan.job.unit, "picture", parts, plan)
-    if low.startswith("s per image") or low.startswith("s/image"):
+    if low.startswith(("s per image", "s/image")):
         return _ranged(seconds / plan.batch, plan.job.unit, "picture", parts, plan)
     if low.startswith("min"):
         return _ranged(seconds / 60, plan.job.unit, "picture", parts, plan)

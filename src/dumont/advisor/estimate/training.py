@@ -86,7 +86,8 @@ def weight_part(plan: Plan) -> Part:
     if quant.active and (quant.whole_file or quant.kernel != "native" or plan.task != "pretrain"):
         packed = shape.params if quant.whole_file else shape.linear
         if not quant.experts and shape.experts:
-            # fused experts are no nn.Linear: they stay whole, and PEFT's preparation raises what is not quantised to fp32
+            # fused experts are no nn.Linear: they stay whole, and PEFT's preparation raises what is not quantised to
+            # fp32
             packed, other = shape.blocks * shape.attention_params, 4 if plan.task == "qlora" else 2
         size = packed * quant.bits / 8 + (shape.params - packed) * other
         formula = f"{packed / 1e9:.2f} B × {quant.bits:g} bit + {(shape.params - packed) / 1e9:.2f} B × {other} B"
