@@ -146,7 +146,8 @@ WORST_ROWS, FAR_OFF = 10, 0.3
 
 
 def scorecard(outcomes: Sequence[Outcome], held: set[str], reasons: Mapping[str, str], *, all_far: bool) -> Scorecard:
-    """The scorecard of some outcomes; `reasons` explains rows by their id; `all_far` lists every row that is more than 30 %
+    """The scorecard of some outcomes; `reasons` explains rows by their id; `all_far` lists every row that is more
+    than 30 %
     off, not only ten."""
     ordered = sorted(outcomes, key=lambda outcome: -abs(outcome.error))
     far = sum(abs(outcome.error) > FAR_OFF for outcome in ordered)
