@@ -58,8 +58,9 @@ class Gpu:
     @property
     def usable_bytes(self) -> float:
         """Bytes a process can take. Inline ECC, on by default on GDDR server cards, takes one sixteenth (nvidia-smi
-        shows 22.5
-        of 24 GiB on A10G and L4, 45.0 of 48 on A40 and L40S); driver and tables keep about 0.4 GiB on any card."""
+        shows 22.5 of 24 GiB on A10G and L4, 45.0 of 48 on A40 and L40S); driver and tables keep about 0.4 GiB on
+        any card.
+        """
         inline_ecc = _INLINE_ECC.match(self.name) is not None
         return (self.vram_gb * (15 / 16 if inline_ecc else 1.0) - 0.4) * GIB
 

@@ -1,6 +1,4 @@
-"""Frameworks: what each piece of training and serving software keeps in memory and how much time it spends
-launching.
-"""
+"""Frameworks: what each piece of software keeps in memory and how much time it spends launching."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -29,6 +27,14 @@ class Framework:
     reach: share of the memory bandwidth that single-stream decoding reaches.
     mfu: share of the reachable matrix rate that large training products reach.
     serving: whether it batches requests continuously.
+    master_is_weight: whether the fp32 weights are the only resident ones (16-bit ones are made layer by layer).
+    adapters_fp32: whether adapters' optimizer states are fp32 (PEFT raises adapters to fp32).
+    flat_gradients: whether the optimizer step copies gradients flat and to fp32.
+    whole_gradients: whether accumulation under FSDP keeps whole gradients (no_sync, PyTorch FSDP documentation).
+    live_parameters: parameters that offloaded sharding keeps on the card (stage3_max_live_parameters), 0 = by layer.
+    own_units: whether embedding and head are sharded as units of their own.
+    context_gb: what the CUDA context with the framework's kernels takes.
+    host_checkpoints: whether checkpoints go to the host's memory.
     head_may_train: whether adapters of a base model also train embedding and head, as its guide says.
     fused_loss_optional: whether its fused loss is a switch of the recipe.
     unties: whether it holds tied embeddings twice.
@@ -60,6 +66,14 @@ class Framework:
     unties: bool = False
     fused_loss_optional: bool = False
     head_may_train: bool = False
+    master_is_weight: bool = False
+    adapters_fp32: bool = True
+    flat_gradients: bool = False
+    whole_gradients: bool = False
+    live_parameters: float = 0.0
+    own_units: bool = False
+    context_gb: float = 0.5
+    host_checkpoints: bool = False
     source: str = ""
 
 
@@ -75,6 +89,7 @@ FRAMEWORKS = (
         fused_norm=True,
         lora_dropout=False,
         launch_us=450.0,
+        host_checkpoints=True,
         source="unsloth kernels/cross_entropy_loss.py and fast_lora.py: chunked loss, adapters without saved copies",
     ),
     Framework(
@@ -83,6 +98,8 @@ FRAMEWORKS = (
         logit_bytes=3.0,
         lora_rank=8,
         lora_all=False,
+        adapters_fp32=False,
+        own_units=True,
         source="torchtune CEWithChunkedOutputLoss: bf16 logits in 8 chunks, one in fp32; bf16 states",
     ),
     Framework(
@@ -92,6 +109,8 @@ FRAMEWORKS = (
         logit_bytes=10.0,
         checkpointing="selective",
         mfu=0.85,
+        master_is_weight=True,
+        own_units=True,
         source="torchtitan: fp32 parameters sharded by FSDP2, bf16 products, selective checkpointing",
     ),
     Framework(
@@ -105,6 +124,8 @@ FRAMEWORKS = (
         bnb_fp32=True,
         unties=True,
         launch_us=1000.0,
+        adapters_fp32=False,
+        whole_gradients=True,
         source="LitGPT finetune/lora.py and model.py: bf16-true, no checkpointing on one GPU, fp32 normalisation",
     ),
     Framework(
@@ -118,6 +139,8 @@ FRAMEWORKS = (
         buffers_gb=0.8,
         kbit_fp32=True,
         launch_us=750.0,
+        flat_gradients=True,
+        live_parameters=1e9,
         source="DeepSpeed stage_1_and_2.py: fp32 master and flat gradients, two reduce buckets of 2e8",
     ),
     Framework(
@@ -157,6 +180,7 @@ FRAMEWORKS = (
         lora_all=False,
         checkpointing="no",
         kbit_fp32=True,
+        live_parameters=1e9,
         source="PEFT examples: target modules query and value, loss of transformers models",
     ),
     Framework(
@@ -168,6 +192,7 @@ FRAMEWORKS = (
         kbit_fp32=True,
         accumulates=True,
         launch_us=750.0,
+        context_gb=1.3,
         source="transformers Trainer",
     ),
     Framework(

@@ -91,7 +91,8 @@ class Job:
     """The columns of memory.csv and speed.csv. None or "" means that the text does not say.
 
     `params_b` is in billions; `seq_len` in tokens (a word such as "alpaca" stays in `data`); `batch` is per GPU;
-    `unit` is the unit asked for ("GB" or "GiB" for memory, "tokens/s" and the like for speed).
+    `per_gpu` is "y" or "n" when a speed is asked for one GPU or for all; `unit` is the unit asked for ("GB" or "GiB"
+    for memory, "tokens/s" and the like for speed).
     """
 
     task: str = ""
@@ -113,6 +114,7 @@ class Job:
     mem_metric: str = ""
     unit: str = ""
     metric: str = ""
+    per_gpu: str = ""
     lora_rank: int | None = None
     shape: Shape | None = None
 
@@ -144,12 +146,13 @@ def job_from_row(row: Mapping[str, object]) -> Job:
         task=task_named(text_of(row, "task")),
         params_b=_bounded("params_b", _billions(row), PARAMS_B_MAX),
         seq_len=_whole("seq_len", seq, SEQ_MAX),
-        data=f"{data} {batch_text}".strip() if batch is None else data,
+        data=data if number(row.get("batch")) is not None else f"{data} {batch_text}".strip(),
         frame=frame_in(f"{data} {batch_text}"),
         batch=_whole("batch", batch, BATCH_MAX),
         grad_ckpt=_checkpointing(text_of(row, "grad_ckpt")),
         n_gpus=_whole("n_gpus", number(row.get("n_gpus")), GPUS_MAX),
         metric=text_of(row, "metric"),
+        per_gpu=text_of(row, "per_gpu").lower()[:1],
         lora_rank=_whole("lora_rank", number(row.get("lora_rank")), 65_536),
         shape=shape_of_config(config) if isinstance(config, Mapping) else None,
     )

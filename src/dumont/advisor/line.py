@@ -41,8 +41,7 @@ def answer_row(row: Mapping[str, object], estimator: Estimator) -> dict[str, obj
     """The answer to one row.
 
     `memory_gb` is the peak per GPU as `mem_metric` would show it, in `unit` when that is a unit of memory, else in GB
-    (1e9);
-    `fits` is null when the GPU or the model is unknown; `speed` is per GPU for trainings and of the whole job
+    (1e9); `fits` is null when the GPU or the model is unknown; `speed` is per GPU for trainings and of the whole job
     otherwise.
     """
     try:

@@ -31,8 +31,7 @@ class Quantisation:
     """How weights are stored: bits per quantised weight (block constants included), and what stays in 16 bit.
 
     `kernel` names the code that multiplies with them: "bnb" expands to 16 bit before each product, "fused" unpacks in
-    the
-    product's own loop, "native" has hardware for it. `kv_bits` is the cache's width (16 unless told).
+    the product's own loop, "native" has hardware for it. `kv_bits` is the cache's width (16 unless told).
     """
 
     name: str = ""
@@ -53,9 +52,8 @@ def quantisation(text: str, precision: str = "") -> Quantisation:
     """The scheme that texts such as "nf4", "GPTQ-int4", "AWQ int4 g128", "Q4_K_M", "int8 KV cache" or "fp8" name.
 
     Block constants: NF4 holds one fp32 per 64 weights (4.5 bits), 4.127 with double quantisation (arXiv:2305.14314,
-    section 3);
-    GPTQ and AWQ with groups of 128 hold a 16-bit scale and a 4-bit zero (4.16 bits, arXiv:2306.00978); MXFP4 one byte
-    per 32 (4.25).
+    section 3); GPTQ and AWQ with groups of 128 hold a 16-bit scale and a 4-bit zero (4.16 bits, arXiv:2306.00978);
+    MXFP4 one byte per 32 (4.25).
     """
     low = re.sub(r"[_\s]+", "-", text.lower())
     kv_bits = 8 if re.search(r"(int8|fp8|8-?bit)-kv|kv-?(cache)?-?(int8|fp8)", low) else 16
@@ -126,9 +124,7 @@ def precision(text: str) -> Precision:
 
 @dataclass(frozen=True, slots=True)
 class Optimizer:
-    """An optimizer's states: how many per parameter, bytes of each (0 = as wide as the weights), and where they
-    live.
-    """
+    """An optimizer's states: how many per parameter, bytes of each (0 = as wide as the weights), and where."""
 
     name: str
     states: float
@@ -144,10 +140,9 @@ def optimizer(text: str) -> Optimizer:
     """The optimizer a text names; "" is AdamW.
 
     Adam keeps two states (arXiv:1412.6980), Lion and momentum one, Adafactor a row and a column per matrix
-    (arXiv:1804.04235);
-    8-bit optimizers one byte per state and one fp32 per 2,048 (arXiv:2110.02861); paged ones live in unified memory,
-    which
-    CUDA's allocator does not count; a step fused into the backward pass frees each gradient as soon as it is used.
+    (arXiv:1804.04235); 8-bit optimizers one byte per state and one fp32 per 2,048 (arXiv:2110.02861); paged ones live
+    in unified memory, which CUDA's allocator does not count; a step fused into the backward pass frees each gradient
+    as soon as it is used.
     """
     low = text.lower().replace("_", "-")
     fused = "in backward" in low or "in-bwd" in low or "in bwd" in low or "in-backward" in low

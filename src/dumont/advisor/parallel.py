@@ -6,9 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Parallel:
-    """Divisors per GPU. ZeRO stages after arXiv:1910.02054: 1 shards states, 2 also gradients, 3 (FSDP) also
-    weights.
-    """
+    """Divisors per GPU. ZeRO after arXiv:1910.02054: 1 shards states, 2 also gradients, 3 (FSDP) also weights."""
 
     gpus: int = 1
     tensor: int = 1

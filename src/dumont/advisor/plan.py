@@ -42,9 +42,7 @@ class Plan:
 
     @property
     def tokens(self) -> int:
-        """Tokens of one micro-batch on one GPU; a pipeline cuts its batch into at least four micro-batches per
-        stage.
-        """
+        """Tokens of one micro-batch on one GPU; a pipeline cuts its batch into four micro-batches per stage."""
         stages = self.parallel.pipeline
         batch = self.batch if stages == 1 else max(1, self.batch // (4 * stages))
         return max(1, self.seq_len * batch // self.parallel.context)

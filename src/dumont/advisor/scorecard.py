@@ -55,8 +55,8 @@ class Worst:
 @dataclass(frozen=True, slots=True)
 class Scorecard:
     """All figures of one table of measurements. `macro` averages core rows per source first; `held` are the sources
-    on which
-    no constant was chosen."""
+    on which no constant was chosen.
+    """
 
     everything: Summary
     core: Summary
@@ -147,8 +147,8 @@ WORST_ROWS, FAR_OFF = 10, 0.3
 
 def scorecard(outcomes: Sequence[Outcome], held: set[str], reasons: Mapping[str, str], *, all_far: bool) -> Scorecard:
     """The scorecard of some outcomes; `reasons` explains rows by their id; `all_far` lists every row that is more
-    than 30 %
-    off, not only ten."""
+    than 30 % off, not only ten.
+    """
     ordered = sorted(outcomes, key=lambda outcome: -abs(outcome.error))
     far = sum(abs(outcome.error) > FAR_OFF for outcome in ordered)
     listed = ordered[: max(WORST_ROWS, far if all_far else 0)]

@@ -33,8 +33,7 @@ class Shape:
     """Dimensions of a transformer. Counts are parameters, not billions.
 
     `ffn` is one expert's width in a mixture of experts; `window` is the attention window of sliding layers (0 = none)
-    and
-    `window_share` the share of layers that slide; `kv_bytes` overrides the cache per token in 16 bit (latent
+    and `window_share` the share of layers that slide; `kv_bytes` overrides the cache per token in 16 bit (latent
     attention).
     """
 
@@ -102,9 +101,7 @@ class Shape:
 
     @property
     def kv_per_token(self) -> float:
-        """Bytes of key and value cache per token in 16 bit: 2 · layers · kv heads · head size · 2
-        (arXiv:2305.13245).
-        """
+        """Bytes of cache per token in 16 bit: 2 · layers · kv heads · head size · 2 (arXiv:2305.13245)."""
         return self.kv_bytes or 4.0 * self.layers * self.kv_heads * self.head_dim
 
     def scaled_to(self, billions: float) -> "Shape":

@@ -1,20 +1,15 @@
 """Pace of generation: seconds per token of a stream or a batch, and of reading a prompt."""
 
-from dataclasses import replace
-
-from dumont.advisor.catalogue import GIB, Gpu
+from dumont.advisor.catalogue import Gpu
 from dumont.advisor.estimate.inference import cache_bytes_per_token, cached_tokens
 from dumont.advisor.estimate.part import Part
-from dumont.advisor.estimate.rate import attention_tflops, link_gbs, product_tflops, unpacking_tflops, vector_gbs
-from dumont.advisor.numerics import quantisation
+from dumont.advisor.estimate.rate import attention_tflops, product_tflops, unpacking_tflops, vector_gbs
 from dumont.advisor.plan import Plan
 
 GRAPH_US = 15.0
 MIXTURE_US = 45.0
 UNPACKING_REACH = 0.75
 HOP_US = 12.0
-OUTPUT_TOKENS, PROMPT_TOKENS = 200, 220  # means of ShareGPT conversations as serving benchmarks cut them
-HOST_MS_OLD, HOST_MS = 18.0, 4.0
 
 
 def step_bytes(plan: Plan, streams: float) -> float:
@@ -82,55 +77,8 @@ def prompt_seconds(plan: Plan, gpu: Gpu, tokens: float) -> float:
     """Seconds to read a prompt: products at the rate of large matrices, attention, and unpacking in quantised loops."""
     shape = plan.transformer
     fused = plan.quant.active and plan.quant.kernel == "fused"
-    rate = unpacking_tflops(gpu) if fused else 0.75 * product_tflops(gpu)
+    eighth = plan.precision.fp8 or plan.quant.kernel == "native"
+    rate = unpacking_tflops(gpu) if fused else 0.75 * product_tflops(gpu, fp8=eighth)
     products = 2.0 * (shape.active - shape.embedding + shape.head) * tokens / (rate * 1e12)
     scored = 2.0 * shape.blocks * shape.heads * shape.head_dim * tokens * tokens / (attention_tflops(gpu, "") * 1e12)
     return max((products + scored) / plan.parallel.tensor, _launched(plan))
-
-
-def concurrent_streams(plan: Plan, gpu: Gpu) -> float:
-    """Sequences that run at once: those asked for, or what fits in 90 % of the card after the weights.
-
-    A batch of requests that starts together thins out as short answers end: on average a quarter of many are running.
-    """
-    shape, parallel = plan.transformer, plan.parallel
-    split = parallel.tensor * parallel.pipeline
-    width = plan.quant.bits / 8 if plan.quant.active else plan.precision.weight_bytes
-    if plan.precision.name == "fp8":
-        width = 1
-    free = 0.9 * gpu.vram_gb * GIB * split - shape.params * width - 2e9 * split
-    per_stream = cache_bytes_per_token(plan) * (OUTPUT_TOKENS / 2 + PROMPT_TOKENS)
-    room = max(1.0, free / max(per_stream, 1.0))
-    asked = float(plan.batch)
-    return min(room, asked / 4 if asked > 100 else asked)
-
-
-def serving_tokens_per_second(plan: Plan, gpu: Gpu) -> tuple[float, tuple[Part, ...]]:
-    """Output tokens per second of a server under load: steps of all running streams, prompts of the arriving ones,
-    and the
-    scheduler's own time (vLLM before 0.6 about 18 ms per step, v0.6 performance notes; 4 ms since)."""
-    if plan.job.seq_len is None:
-        plan = replace(plan, seq_len=OUTPUT_TOKENS + PROMPT_TOKENS)
-    too_large = plan.transformer.params * plan.precision.weight_bytes > 0.85 * gpu.vram_gb * GIB * plan.parallel.gpus
-    if too_large and plan.job.quant and not plan.quant.active:
-        plan = replace(plan, quant=quantisation("AWQ"))  # "best of tested" on a small card: only a quantised model ran
-    streams = concurrent_streams(plan, gpu)
-    parts = step_seconds(plan, gpu, streams)
-    old = (
-        any(version in plan.job.framework for version in ("0.2", "0.3", "0.4", "0.5")) and plan.framework.name == "vLLM"
-    )
-    host = (HOST_MS_OLD if old else HOST_MS) / 1e3
-    if plan.parallel.tensor > 1:
-        host *= 1.5
-    arriving = streams / OUTPUT_TOKENS * prompt_seconds(plan, gpu, PROMPT_TOKENS)
-    extra = (
-        Part("scheduler", host, "per step", "vLLM v0.6.0 performance notes"),
-        Part("prompts", arriving, f"{PROMPT_TOKENS} tokens per {OUTPUT_TOKENS} written", "ShareGPT means"),
-    )
-    total = sum(part.amount for part in (*parts, *extra))
-    return streams / total, (*parts, *extra)
-
-
-def link_note(gpu: Gpu, gpus: int) -> str:
-    """How the GPUs of a job talk, for the explanation."""
-    return f"{link_gbs(gpu, gpus):.0f} GB/s between GPUs"

@@ -19,7 +19,8 @@ HOST_IMAGES_PER_S = 3200.0
 
 
 def step_seconds(plan: Plan, gpu: Gpu) -> tuple[Part, ...]:
-    """Seconds of one denoising step of a batch: products, the UNet's feature maps, and launches when the step is small.
+    """Seconds of one denoising step of a batch: products, the UNet's feature maps, and launches when the step is
+    small.
 
     Work per step is the native one scaled by positions; attention's quadratic share grows faster for video
     (arXiv:2212.09748).
@@ -93,8 +94,8 @@ def transcription_factor(plan: Plan, gpu: Gpu) -> tuple[float, tuple[Part, ...]]
 
 def image_seconds(plan: Plan, gpu: Gpu) -> tuple[Part, ...]:
     """Seconds per image of a vision network: training moves every feature map about 22 times in mixed precision
-    (written,
-    normalised, activated, and again backward), inference starts each layer and multiplies."""
+    (written, normalised, activated, and again backward), inference starts each layer and multiplies.
+    """
     vision = plan.vision
     assert vision is not None, "a plan of a vision job names its network"
     side = plan.job.frame.width if plan.job.frame else vision.native_px
@@ -127,8 +128,7 @@ def render_score(gpu: Gpu, known: Catalogue, *, without_own: bool = False) -> tu
     TFLOPS.
 
     Cards of one architecture differ in fp32 rate, and ray tracing cores go with it. Returns the score and whether it
-    was
-    published.
+    was published.
     """
     own = None if without_own else _own_score(gpu, known.renders)
     if own is not None:

@@ -12,9 +12,6 @@ from dumont.advisor.estimate.training import training_parts
 from dumont.advisor.job import Job
 from dumont.advisor.plan import PICTURES, SERVING, TRAINING, Plan, plan_of
 
-CONTEXT_GB = 0.5
-CONTEXT_OLD_GB = 1.3
-
 
 def estimate_memory(job: Job, known: Catalogue | None = None) -> Memory:
     """Peak memory per GPU of a job, in GB (1e9 bytes), as the metric the job names would show it.
@@ -29,14 +26,13 @@ def memory_of(plan: Plan) -> Memory:
     """Peak memory per GPU of a plan, in GB (1e9 bytes).
 
     The allocator's peak is the sum of the parts; what it reserves is a few per cent more, because blocks are split
-    and kept
-    (PyTorch, CUDA semantics: memory management); a monitor also sees the CUDA context with its kernels.
+    and kept (PyTorch, CUDA semantics: memory management); a monitor also sees the CUDA context with its kernels.
     """
     parts = _parts(plan)
     allocated = sum(part.amount for part in parts)
     transient = sum(part.amount for part in parts if part.name in _TRANSIENT)
     waste = (0.05 if plan.task in TRAINING else 0.02) * allocated
-    context = CONTEXT_OLD_GB if plan.framework.name == "HF Trainer" else CONTEXT_GB
+    context = plan.framework.context_gb
     metric = _metric(plan)
     extra = [
         Part("allocator", waste, "split and kept blocks", "PyTorch CUDA semantics"),
@@ -60,9 +56,15 @@ def memory_of(plan: Plan) -> Memory:
 
 def _worst(plan: Plan) -> float:
     """What the parts sum to when everything that is not stated turns out badly: no checkpointing, a loss that is not
-    fused,
-    experts that bitsandbytes leaves in 16 bit because they are no nn.Linear (axolotl docs/expert_quantization)."""
-    if plan.task not in TRAINING or plan.shape is None:
+    fused, heads of an unknown model that are not grouped, experts that bitsandbytes leaves in 16 bit because they
+    are no nn.Linear (axolotl docs/expert_quantization).
+    """
+    if plan.shape is None:
+        return 0.0
+    if plan.task in SERVING and plan.shape.guessed:
+        whole = replace(plan.shape, kv_heads=plan.shape.heads)
+        return sum(part.amount for part in inference_parts(replace(plan, shape=whole)))
+    if plan.task not in TRAINING:
         return 0.0
     worst = plan
     if not plan.job.grad_ckpt and plan.checkpointing == "yes":

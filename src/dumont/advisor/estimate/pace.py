@@ -32,8 +32,9 @@ def passes_of(plan: Plan) -> Passes:
 
 
 def training_seconds(plan: Plan, gpu: Gpu) -> tuple[Part, ...]:
-    """Seconds of one micro-batch on one GPU, by cause; products, attention and traffic follow each other, launches and
-    communication overlap with them."""
+    """Seconds of one micro-batch on one GPU, by cause; products, attention and traffic follow each other, launches
+    and communication overlap with them.
+    """
     shape, passes, parallel = plan.transformer, passes_of(plan), plan.parallel
     share = 1.0 / (parallel.tensor * parallel.pipeline)
     tokens = plan.tokens
@@ -74,8 +75,8 @@ def training_seconds(plan: Plan, gpu: Gpu) -> tuple[Part, ...]:
 
 def _adapter_traffic(plan: Plan) -> float:
     """Bytes per token and pass that adapters move: their input is read, dropped out and written, their output
-    written, read and
-    added to the layer's (PEFT LoraLayer.forward), in 16 bit."""
+    written, read and added to the layer's (PEFT LoraLayer.forward), in 16 bit.
+    """
     shape = plan.transformer
     if plan.task not in {"lora", "qlora"} or not plan.framework.lora_dropout:
         return 0.0
@@ -91,8 +92,8 @@ def _adapter_traffic(plan: Plan) -> float:
 
 def _unpacking(plan: Plan, gpu: Gpu, passes: Passes) -> float:
     """Quantised weights are expanded to 16 bit in every pass: read packed, write and read 16 bit. The training
-    kernels of
-    AutoGPTQ reach about a fifth of the memory's rate, those of bitsandbytes about half."""
+    kernels of AutoGPTQ reach about a fifth of the memory's rate, those of bitsandbytes about half.
+    """
     if not plan.quant.active or plan.quant.kernel == "native":
         return 0.0
     size = plan.transformer.linear * (plan.quant.bits / 8 + 4.0)
@@ -119,8 +120,7 @@ def _exposed(plan: Plan, gpu: Gpu, busy: float) -> float:
     once.
 
     FSDP overlaps with computation; the first gather and a quarter of the rest stay visible. Tensor parallelism
-    reduces twice
-    per block and pass and hides nothing (arXiv:1909.08053).
+    reduces twice per block and pass and hides nothing (arXiv:1909.08053).
     """
     parallel, shape = plan.parallel, plan.transformer
     gpus = min(parallel.gpus, 8)

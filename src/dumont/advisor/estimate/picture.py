@@ -71,8 +71,7 @@ def _decoding(plan: Plan, *, tiled: bool) -> Part:
     up-block).
 
     Video decoders work through one or two latent frames at a time, with feature maps of three dimensions and the
-    borders of
-    the last ones: a bit more than twice as much per pixel. Tiling bounds both to one tile.
+    borders of the last ones: a bit more than twice as much per pixel. Tiling bounds both to one tile.
     """
     frame, pipeline = frame_of(plan), _pipeline(plan)
     video = pipeline.kind == "video"
@@ -87,9 +86,9 @@ def _decoding(plan: Plan, *, tiled: bool) -> Part:
 
 def _denoising(plan: Plan) -> Part:
     """One block's tensors: about 47 values of the hidden size per position in a two-stream transformer (query, key,
-    value,
-    gate, feed-forward of four times the width, fp32 normalisation); a UNet's widest stage holds about 20 maps of
-    320."""
+    value, gate, feed-forward of four times the width, fp32 normalisation); a UNet's widest stage holds about 20
+    maps of 320.
+    """
     pipeline = _pipeline(plan)
     passes = pipeline.passes if pipeline.kind == "image" else 1
     positions = denoiser_tokens(plan) * plan.batch * passes / max(1, plan.parallel.gpus if _splits(plan) else 1)
@@ -139,8 +138,8 @@ def _training(plan: Plan) -> list[Part]:
 
 def _unet_kept(plan: Plan, pictures: int) -> float:
     """GB that a UNet keeps: about 5.5 per 512-pixel picture of Stable Diffusion in mixed precision, an eighth of it
-    with
-    checkpointing; wider UNets grow with the square root of their parameters."""
+    with checkpointing; wider UNets grow with the square root of their parameters.
+    """
     frame = frame_of(plan)
     ratio = frame.width * frame.height * frame.frames / (512 * 512) * (_pipeline(plan).denoiser_b / 0.86) ** 0.5
     return float(5.5 * ratio * pictures * (0.12 if plan.checkpointing == "yes" else 1.0))
@@ -148,8 +147,8 @@ def _unet_kept(plan: Plan, pictures: int) -> float:
 
 def _blocks_kept(plan: Plan, pictures: int) -> float:
     """GB that a diffusion transformer keeps: 34 · hidden bytes per position and block (arXiv:2205.05198); blocks
-    follow from
-    14 · hidden² parameters each (attention 4, feed-forward 8, modulation 2; arXiv:2212.09748)."""
+    follow from 14 · hidden² parameters each (attention 4, feed-forward 8, modulation 2; arXiv:2212.09748).
+    """
     pipeline = _pipeline(plan)
     blocks = pipeline.denoiser_b * 1e9 / (14 * pipeline.hidden**2)
     per_block = denoiser_tokens(plan) * pictures * 34 * pipeline.hidden

@@ -19,8 +19,9 @@ PCIE_GBS, NO_PEER_GBS = 22.0, 10.0
 
 
 def product_tflops(gpu: Gpu, *, fp8: bool = False, fp32: bool = False) -> float:
-    """Dense TFLOPS that large products reach: measured where known, else the least of 85 % of the peak and of what the
-    board's power allows (L4, T4 and the 300 W Ada cards are power-bound, gpus.csv notes)."""
+    """Dense TFLOPS that large products reach: measured where known, else the least of 85 % of the peak and of what
+    the board's power allows (L4, T4 and the 300 W Ada cards are power-bound, gpus.csv notes).
+    """
     if fp32:
         tf32 = 0.5 * gpu.bf16_tflops
         return PRODUCT_SHARE * max(gpu.fp32_tflops, tf32 if gpu.arch not in {"Volta", "Turing", "Pascal"} else 0.0)
@@ -43,8 +44,8 @@ def power_tflops(gpu: Gpu) -> float:
 
 def unpacking_tflops(gpu: Gpu) -> float:
     """TFLOPS of products that unpack 4-bit weights in their loop (llama.cpp, AWQ): unpacking takes about two thirds
-    of the
-    power, so the board's power decides, not the 16-bit rate that GeForce cards halve."""
+    of the power, so the board's power decides, not the 16-bit rate that GeForce cards halve.
+    """
     return UNPACKED_SHARE * (power_tflops(gpu) or product_tflops(gpu))
 
 
@@ -52,8 +53,8 @@ def attention_tflops(gpu: Gpu, attention: str, *, first: bool = False) -> float:
     """TFLOPS of fused attention as a share of what large products reach.
 
     FlashAttention-2: 69 % on Ampere and Ada, 44 % on Hopper and later, whose asynchronous products it does not use;
-    80 % with
-    FlashAttention-3 or cuDNN; the first version about 58 % of the second (arXiv:2307.08691, arXiv:2407.08608).
+    80 % with FlashAttention-3 or cuDNN; the first version about 58 % of the second (arXiv:2307.08691,
+    arXiv:2407.08608).
     """
     later = gpu.arch.startswith(("Hopper", "Blackwell")) and gpu.stacked
     share = 0.8 if later and ("3" in attention or "cudnn" in attention) else 0.44 if later else 0.69
@@ -73,10 +74,8 @@ def vector_gbs(gpu: Gpu, plan: Plan) -> float:
     """GB/s of matrix-vector products: bounded by memory, and by the bytes each multiprocessor can have in flight.
 
     Tuned libraries sustain about 8 bytes per multiprocessor and clock, llama.cpp of 2024 about 5.6; multiprocessors ×
-    clock
-    follows from the fp32 rate (two operations per lane and clock). This is why an A100 or H20 decodes far below its
-    memory's
-    rate, and a GeForce does not.
+    clock follows from the fp32 rate (two operations per lane and clock). This is why an A100 or H20 decodes far below
+    its memory's rate, and a GeForce does not.
     """
     lanes = 64 if gpu.arch == "Ampere" and gpu.stacked else LANES.get(gpu.arch, 128)
     per_clock = 5.6 if plan.framework.name == "llama.cpp" else 8.0
@@ -86,8 +85,8 @@ def vector_gbs(gpu: Gpu, plan: Plan) -> float:
 
 def link_gbs(gpu: Gpu, gpus: int) -> float:
     """GB/s of one GPU's collective traffic: NVLink one way at 75 %, PCIe 4.0 x16, or host memory for cards without
-    peer access
-    (GeForce since Ada, gpus.csv note)."""
+    peer access (GeForce since Ada, gpus.csv note).
+    """
     bridged = gpu.nvlink >= 400 or (gpu.nvlink > 0 and gpus <= 2)
     if bridged:
         return 0.75 * gpu.nvlink / 2

@@ -3,11 +3,12 @@
 from dataclasses import replace
 
 from dumont.advisor.catalogue import Catalogue, Gpu, catalogue
-from dumont.advisor.estimate.decoding import prompt_seconds, serving_tokens_per_second, step_seconds
+from dumont.advisor.estimate.decoding import prompt_seconds, step_seconds
 from dumont.advisor.estimate.drawing import image_seconds, picture_seconds, render_score, transcription_factor
 from dumont.advisor.estimate.drawing import step_seconds as denoising_seconds
 from dumont.advisor.estimate.pace import training_seconds
 from dumont.advisor.estimate.part import Part, Speed
+from dumont.advisor.estimate.serving import serving_tokens_per_second
 from dumont.advisor.job import Job
 from dumont.advisor.plan import PICTURES, TRAINING, Plan, plan_of
 from dumont.errors import BadInput
@@ -20,8 +21,7 @@ def estimate_speed(job: Job, gpu: Gpu, known: Catalogue | None = None) -> Speed:
     """How fast a job runs on a GPU.
 
     Training: tokens/s per GPU. Generation: tokens/s of all streams. Pictures: s per batch, or it/s when asked.
-    Speech: seconds
-    of audio per second. Vision: images/s. Rendering: Blender samples per minute.
+    Speech: seconds of audio per second. Vision: images/s. Rendering: Blender samples per minute.
 
     Raises:
         BadInput: neither a model nor a size is known, or the GPU's rates are not.
@@ -55,32 +55,36 @@ def _ranged(value: float, unit: str, kind: str, parts: tuple[Part, ...], plan: P
 
 
 def _training(plan: Plan, gpu: Gpu) -> Speed:
+    """Tokens/s of one GPU, unless the job asks for the whole (`per_gpu` "n") or for another unit."""
     parts = training_seconds(plan, gpu)
     seconds = sum(part.amount for part in parts)
-    per_gpu = plan.tokens / seconds / (plan.parallel.tensor * plan.parallel.pipeline * plan.parallel.context) ** 0
-    unit = plan.job.unit
-    share = plan.parallel.tensor * plan.parallel.pipeline
-    tokens = per_gpu / share
-    low = unit.lower()
+    tokens = plan.tokens / seconds / (plan.parallel.tensor * plan.parallel.pipeline)
+    low = plan.job.unit.lower()
     if low.startswith(("sequence", "sample", "example")):
-        total = plan.parallel.gpus if plan.task == "nlp-train" else 1
-        return _ranged(tokens / plan.seq_len * total, "sequences/s", "train", parts, plan)
+        whole = plan.job.per_gpu != "y" and plan.task == "nlp-train"
+        rate = tokens / plan.seq_len * (plan.parallel.gpus if whole else 1)
+        return _ranged(rate, plan.job.unit, "train", parts, plan)
     if "1000 it" in low:
-        return _ranged(seconds * 1000 / 60, unit, "train", parts, plan)
-    if low.startswith("s/it") or low == "s per iteration":
-        return _ranged(seconds, unit, "train", parts, plan)
+        return _ranged(seconds * 1000 / 60, plan.job.unit, "train", parts, plan)
+    if low.startswith(("s/it", "s per it", "s per step", "s/step")):
+        return _ranged(seconds, plan.job.unit, "train", parts, plan)
+    if low.startswith(("it/s", "step", "iteration")):
+        return _ranged(1 / seconds, plan.job.unit, "train", parts, plan)
+    if plan.job.per_gpu == "n" and plan.parallel.gpus > 1:
+        return _ranged(tokens * plan.parallel.gpus, "tokens/s", "train", parts, plan)
     return replace(_ranged(tokens, "tokens/s", "train", parts, plan), per_gpu=True)
 
 
 def _generation(plan: Plan, gpu: Gpu) -> Speed:
-    if (plan.task == "inference-serving" and plan.batch > 1) or plan.task == "batch-inference":
-        served = plan if plan.batch > 1 else replace(plan, batch=256)
-        value, parts = serving_tokens_per_second(served, gpu)
+    """Tokens/s of all streams: of a loaded server, of a prompt that is read, or of decoding."""
+    if plan.task == "batch-inference" or (plan.task == "inference-serving" and plan.job.batch != 1):
+        value, parts = serving_tokens_per_second(plan, gpu)
         return _ranged(value, "output tokens/s", "serve", parts, plan)
     if "prefill" in plan.job.metric.lower() or "prompt" in plan.job.metric.lower():
-        seconds = prompt_seconds(plan, gpu, plan.seq_len * plan.batch)
-        part = Part("prompt", seconds, f"{plan.seq_len * plan.batch} tokens", "roofline")
-        return _ranged(plan.seq_len * plan.batch / seconds, "tokens/s", "decode", (part,), plan)
+        tokens = plan.seq_len * plan.batch
+        seconds = prompt_seconds(plan, gpu, tokens)
+        parts = (Part("prompt", seconds, f"{tokens} tokens", "roofline"),)
+        return _ranged(tokens / seconds, "tokens/s", "decode", parts, plan)
     parts = step_seconds(plan, gpu, plan.batch)
     return _ranged(plan.batch / sum(part.amount for part in parts), "tokens/s", "decode", parts, plan)
 
@@ -94,7 +98,7 @@ def _picture(plan: Plan, gpu: Gpu) -> Speed:
     seconds = sum(part.amount for part in parts)
     if low.startswith(("image", "picture", "video")) and "/s" in low:
         return _ranged(plan.batch / seconds, plan.job.unit, "picture", parts, plan)
-    if low.startswith(("s per image", "s/image")):
+    if low.startswith(("s per image", "s/im")):
         return _ranged(seconds / plan.batch, plan.job.unit, "picture", parts, plan)
     if low.startswith("min"):
         return _ranged(seconds / 60, plan.job.unit, "picture", parts, plan)

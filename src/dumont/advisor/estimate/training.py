@@ -1,8 +1,7 @@
 """Memory of a training: weights, gradients, optimizer states, activations, logits and what sharding gathers.
 
 The peak is the largest of three moments: the loss (kept activations and logits are there), the backward pass of one
-block
-(the logits are gone, the block's activations are there) and the optimizer step (all gradients, no activations).
+block (the logits are gone, the block's activations are there) and the optimizer step (all gradients, no activations).
 """
 
 from dataclasses import dataclass
@@ -63,13 +62,13 @@ def trainable(plan: Plan) -> Trainable:
 
 def weight_width(plan: Plan) -> int:
     """Bytes of a trained weight as it is held. Accelerate raises trained parameters to fp32 under FSDP with mixed
-    precision
-    (its FSDP guide); torchtitan's fp32 weights are counted as the master's."""
+    precision (its FSDP guide); torchtitan's fp32 weights are counted as the master's.
+    """
     if plan.task not in {"lora", "qlora"}:
         if plan.framework.accelerate and plan.parallel.stage == 3:
             return 4
         if plan.framework.master and not plan.precision.mixed:
-            return 0 if plan.framework.name == "torchtitan" else 2
+            return 0 if plan.framework.master_is_weight else 2
     return plan.precision.weight_bytes
 
 
@@ -126,7 +125,7 @@ def _state_width(plan: Plan) -> float:
     """torch.optim makes states with zeros_like(parameter): as wide as the trained weights."""
     if plan.framework.master:
         return 4.0
-    adapters_fp32 = plan.task in {"lora", "qlora"} and plan.framework.name not in {"torchtune", "LitGPT"}
+    adapters_fp32 = plan.task in {"lora", "qlora"} and plan.framework.adapters_fp32
     return 4.0 if adapters_fp32 else float(weight_width(plan))
 
 
@@ -135,9 +134,9 @@ def _gradients(plan: Plan, trained: Trainable) -> Part:
     if plan.optimizer.fused_in_backward or plan.parallel.offload:
         size = plan.transformer.layer * plan.precision.weight_bytes
         return Part("gradients", size / GB, "one layer at a time", "torch Tensor.register_post_accumulate_grad_hook")
-    width = 4 if plan.framework.name == "torchtitan" else max(2, weight_width(plan))
+    width = 4 if plan.framework.master_is_weight else max(2, weight_width(plan))
     divisor = plan.parallel.gradients
-    if plan.framework.name == "LitGPT" and plan.parallel.stage == 3:
+    if plan.framework.whole_gradients and plan.parallel.stage == 3:
         divisor = 1.0  # gradient accumulation under FSDP's no_sync keeps whole gradients (PyTorch FSDP documentation)
     size = trained.params * width / divisor
     return Part("gradients", size / GB, f"{trained.params / 1e9:.3f} B × {width} B / {divisor:g}", "torch.autograd")
@@ -145,8 +144,9 @@ def _gradients(plan: Plan, trained: Trainable) -> Part:
 
 def _step(plan: Plan, trained: Trainable) -> Part:
     """The optimizer step's own memory: DeepSpeed copies gradients to a flat buffer and to fp32 before it updates
-    (stage_1_and_2.py: flatten, then .to(float)); stage 3 works in sub-groups of 1e9."""
-    if plan.framework.name != "DeepSpeed" or plan.parallel.offload:
+    (stage_1_and_2.py: flatten, then .to(float)); stage 3 works in sub-groups of 1e9.
+    """
+    if not plan.framework.flat_gradients or plan.parallel.offload:
         return Part("optimizer step", 0.0, "in place", "torch.optim foreach=False")
     per_gpu = trained.params / plan.parallel.states
     size = min(per_gpu, 1e9) * 4 if plan.parallel.stage == 3 else per_gpu * 6
@@ -155,10 +155,10 @@ def _step(plan: Plan, trained: Trainable) -> Part:
 
 def _gathered(plan: Plan, shape: Shape) -> Part:
     """Whole layers that FSDP or ZeRO-3 gathers: the one in use and the next one (PyTorch FSDP prefetches one unit),
-    and one
-    layer's whole gradients before they are scattered; a quantised layer is gathered packed."""
-    if plan.framework.name in {"DeepSpeed", "PEFT"} and plan.parallel.stage == 3 and plan.parallel.offload:
-        live = min(shape.params, 1e9 + shape.embedding) * plan.precision.weight_bytes
+    and one layer's whole gradients before they are scattered; a quantised layer is gathered packed.
+    """
+    if plan.framework.live_parameters and plan.parallel.stage == 3 and plan.parallel.offload:
+        live = min(shape.params, plan.framework.live_parameters + shape.embedding) * plan.precision.weight_bytes
         return Part(
             "gathered layers",
             live / GB,
@@ -180,11 +180,12 @@ def _gathered(plan: Plan, shape: Shape) -> Part:
 
 def _gathered_head(plan: Plan, shape: Shape) -> Part:
     """Embedding and output head in 16 bit, which FSDP's root unit keeps gathered from forward to backward, and the
-    head's
-    gradient; torchtune and torchtitan shard both as units of their own, so only the head is there at the loss."""
+    head's gradient; torchtune and torchtitan shard both as units of their own, so only the head is there at the
+    loss.
+    """
     if plan.parallel.stage < 3 or plan.parallel.shards == 1:
         return Part("gathered layers", 0.0, "not sharded", "PyTorch FSDP")
-    own_units = plan.framework.name in {"torchtune", "torchtitan"}
+    own_units = plan.framework.own_units
     size = 2 * (shape.head if own_units else shape.embedding)
     size += 0 if plan.task in {"lora", "qlora"} else 2 * shape.head
     size /= plan.parallel.tensor * plan.parallel.pipeline
@@ -195,10 +196,9 @@ def layer_bytes(plan: Plan, shape: Shape) -> float:
     """Bytes of activations per token that one block keeps for its backward pass.
 
     After arXiv:2205.05198 (34 · h without fused kernels), restated per tensor: two normalisation inputs, query, key,
-    value and
-    attention output, and the feed-forward's inner tensors. Frozen weights need no saved input, adapters save theirs;
-    unfused
-    normalisation keeps an fp32 copy; unfused attention keeps scores and probabilities of every head.
+    value and attention output, and the feed-forward's inner tensors. Frozen weights need no saved input, adapters
+    save theirs; unfused normalisation keeps an fp32 copy; unfused attention keeps scores and probabilities of every
+    head.
     """
     wide = plan.precision.act_bytes
     if plan.framework.bnb_fp32 and plan.quant.active:
@@ -228,7 +228,8 @@ def layer_bytes(plan: Plan, shape: Shape) -> float:
 
 def _activations(plan: Plan, shape: Shape) -> list[Part]:
     """Kept activations. Full checkpointing keeps each block's input and, one at a time, a recomputed block
-    (arXiv:1604.06174); selective keeps about half (every second product, torchtitan)."""
+    (arXiv:1604.06174); selective keeps about half (every second product, torchtitan).
+    """
     layers = shape.blocks / plan.parallel.pipeline
     in_flight = plan.parallel.pipeline  # 1F1B keeps as many micro-batches as stages (arXiv:2104.04473)
     per_layer = layer_bytes(plan, shape) * plan.tokens / plan.parallel.tensor
@@ -236,7 +237,7 @@ def _activations(plan: Plan, shape: Shape) -> list[Part]:
     if plan.framework.bnb_fp32 and plan.quant.active:
         boundary *= 2
     if plan.checkpointing == "yes":
-        kept = 0.05 * layers * boundary if plan.framework.name == "Unsloth" else layers * boundary * in_flight
+        kept = 0.05 * layers * boundary if plan.framework.host_checkpoints else layers * boundary * in_flight
         return [
             Part("checkpoints", kept / GB, f"{layers:g} blocks × {plan.tokens} tokens × hidden", "arXiv:1604.06174"),
             Part("one block recomputed", per_layer / GB, "activations of one block", "arXiv:2205.05198"),
@@ -247,8 +248,9 @@ def _activations(plan: Plan, shape: Shape) -> list[Part]:
 
 
 def _logits(plan: Plan, shape: Shape) -> Part:
-    """Logits of the vocabulary: 16-bit product, fp32 copy, log-softmax and gradient; chunked or fused losses keep less
-    (arXiv:2411.09009). Encoders that classify have none."""
+    """Logits of the vocabulary: 16-bit product, fp32 copy, log-softmax and gradient; chunked or fused losses keep
+    less (arXiv:2411.09009). Encoders that classify have none.
+    """
     if shape.encoder or plan.task == "nlp-train":
         return Part("logits", 0.0, "a classifier's head", "arXiv:1810.04805")
     per = plan.framework.logit_bytes
