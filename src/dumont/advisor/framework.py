@@ -21,7 +21,8 @@ class Framework:
     buffers_gb: communication buckets and workspaces that are there even on one GPU.
     kbit_fp32: unquantised weights are raised to fp32 before quantised training.
     bnb_fp32: activations outside quantised products are kept in fp32.
-    kv_growth: cache allocated over cache used (a cache that grows by concatenation holds old and new copies).
+    kv_growth: cache allocated over cache used without fused attention (one grown by concatenation is there twice).
+    issue_bytes: bytes per multiprocessor and clock that its matrix-vector products keep in flight.
     prefill_logit_bytes: bytes per logit of the whole prompt, 0 when only the last token's are computed.
     launch_us: microseconds per layer to launch one forward pass from Python, 0 with CUDA graphs or C++ loops.
     reach: share of the memory bandwidth that single-stream decoding reaches.
@@ -56,6 +57,7 @@ class Framework:
     kbit_fp32: bool = False
     bnb_fp32: bool = False
     kv_growth: float = 1.0
+    issue_bytes: float = 8.0
     prefill_logit_bytes: float = 0.0
     launch_us: float = 600.0
     reach: float = 0.75
@@ -241,6 +243,7 @@ FRAMEWORKS = (
         ("llama.cpp", "llamacpp", "ollama", "gguf"),
         launch_us=30.0,
         reach=0.85,
+        issue_bytes=5.6,
         source="llama.cpp CUDA backend",
     ),
     Framework(
@@ -259,6 +262,7 @@ FRAMEWORKS = (
         logit_bytes=10.0,
         launch_us=600.0,
         kbit_fp32=True,
+        kv_growth=2.0,
         source="transformers generate(): eager layers",
     ),
 )

@@ -57,10 +57,11 @@ def answer_row(row: Mapping[str, object], estimator: Estimator) -> dict[str, obj
     answer["memory_gb"] = _gigabytes(verdict.memory, job.mem_metric, job.unit)
     answer["memory_range_gb"] = _range(verdict.memory, job.unit)
     answer["fits"] = verdict.fits
+    answer["reason"] = verdict.reason.value
     answer["why"] = verdict.why
     answer["speed"] = _speed(verdict.speed)
     estimate = verdict.memory or verdict.speed
-    answer["assumptions"] = [] if estimate is None else list(estimate.assumptions)
+    answer["assumptions"] = {} if estimate is None else {item.field: item.value for item in estimate.assumptions}
     return answer
 
 

@@ -20,6 +20,14 @@ SHORT_TOKENS = 128
 
 
 @dataclass(frozen=True, slots=True)
+class Assumption:
+    """A value that a job leaves open, by the job's field name; a shell says it in the user's language."""
+
+    field: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """A job whose every number is known or assumed. `tokens` are those of one GPU's micro-batch."""
 
@@ -38,7 +46,7 @@ class Plan:
     pipeline: Pipeline | None = None
     vision: Vision | None = None
     params_b: float = 0.0
-    assumptions: tuple[str, ...] = ()
+    assumptions: tuple[Assumption, ...] = ()
 
     @property
     def tokens(self) -> int:
@@ -72,7 +80,7 @@ def plan_of(job: Job, catalogue: Catalogue) -> Plan:
     """
     task = job.task or _task_of(job, catalogue)
     framework = framework_named(job.framework)
-    assumed: list[str] = [] if job.task else [f"task: {task}"]
+    assumed: list[Assumption] = [] if job.task else [Assumption("task", task)]
     training = task in TRAINING or task in {"diffusion lora", "diffusion full-ft", "cv-train"}
     plan = Plan(
         job=job,
@@ -89,9 +97,9 @@ def plan_of(job: Job, catalogue: Catalogue) -> Plan:
     )
     plan = _with_model(plan, catalogue, assumed)
     if training and not job.optimizer:
-        assumed.append("optimizer: AdamW")
+        assumed.append(Assumption("optimizer", "AdamW"))
     if not job.precision and task != "render":
-        assumed.append("precision: bf16")
+        assumed.append(Assumption("precision", "bf16"))
     return replace(plan, assumptions=tuple(assumed))
 
 
@@ -120,7 +128,7 @@ def _task_of(job: Job, catalogue: Catalogue) -> str:
     return "inference"
 
 
-def _seq_len(job: Job, task: str, assumed: list[str]) -> int:
+def _seq_len(job: Job, task: str, assumed: list[Assumption]) -> int:
     if job.seq_len:
         return job.seq_len
     low = job.data.lower()
@@ -129,28 +137,28 @@ def _seq_len(job: Job, task: str, assumed: list[str]) -> int:
     if "short" in low:
         return SHORT_TOKENS
     if task in TRAINING | SERVING:
-        assumed.append("sequence length: 2048 tokens")
+        assumed.append(Assumption("seq_len", "2048"))
     return 2048
 
 
-def _batch(job: Job, training: bool, assumed: list[str]) -> int:
+def _batch(job: Job, training: bool, assumed: list[Assumption]) -> int:
     if job.batch:
         return job.batch
     default = 4 if training and job.task in {"cv-train", "nlp-train"} else 1
     if "max" in job.data.lower():
         default = 64
-    assumed.append(f"batch: {default}")
+    assumed.append(Assumption("batch", str(default)))
     return default
 
 
-def _checkpointing(job: Job, framework: Framework, training: bool, assumed: list[str]) -> str:
+def _checkpointing(job: Job, framework: Framework, training: bool, assumed: list[Assumption]) -> str:
     if job.grad_ckpt or not training:
         return job.grad_ckpt or "no"
-    assumed.append(f"activation checkpointing: {framework.checkpointing}")
+    assumed.append(Assumption("grad_ckpt", framework.checkpointing))
     return framework.checkpointing
 
 
-def _with_model(plan: Plan, catalogue: Catalogue, assumed: list[str]) -> Plan:
+def _with_model(plan: Plan, catalogue: Catalogue, assumed: list[Assumption]) -> Plan:
     """The plan with the model's dimensions: config.json first, then the catalogue, then the stated size, then the
     name.
     """
@@ -204,7 +212,7 @@ def _vision(job: Job, catalogue: Catalogue) -> Vision | None:
     return replace(nearest, name=job.model, params_b=size, gflops=nearest.gflops * ratio)
 
 
-def _shape(job: Job, catalogue: Catalogue, plan_task: str, assumed: list[str]) -> Shape | None:
+def _shape(job: Job, catalogue: Catalogue, plan_task: str, assumed: list[Assumption]) -> Shape | None:
     name = f"whisper-{job.model}" if plan_task == "whisper" and "whisper" not in job.model.lower() else job.model
     known = catalogue.model(name)
     size = job.params_b or params_in_name(job.model)
@@ -214,5 +222,5 @@ def _shape(job: Job, catalogue: Catalogue, plan_task: str, assumed: list[str]) -
         size = known.params_b
     if size is None:
         return None
-    assumed.append(f"shape: that of a common {size:g} B model")
+    assumed.append(Assumption("model", f"a common {size:g} B model"))
     return shape_of_size(size, active_in_name(job.model))

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from dumont.advisor.catalogue import Catalogue, Gpu
 from dumont.advisor.estimate.part import Part
-from dumont.advisor.estimate.picture import denoiser_tokens, frame_of
+from dumont.advisor.estimate.picture import frame_of
 from dumont.advisor.estimate.rate import product_tflops, traffic_gbs
 from dumont.advisor.plan import Plan
 
@@ -155,8 +155,3 @@ def _own_score(gpu: Gpu, renders: Mapping[str, float]) -> float | None:
 
 def _kin(gpu: Gpu) -> str:
     return gpu.arch if gpu.rt_cores else "no ray tracing"
-
-
-def positions(plan: Plan) -> float:
-    """Positions the denoiser works on, for explanations."""
-    return denoiser_tokens(plan)

@@ -32,7 +32,7 @@ def cached_tokens(plan: Plan) -> float:
 def _cache(plan: Plan, shape: Shape) -> Part:
     if shape.encoder:
         return Part("key and value cache", 0.0, "an encoder keeps none", "arXiv:1810.04805")
-    grown = 2.0 if plan.quadratic and plan.framework.name == "transformers" else plan.framework.kv_growth
+    grown = plan.framework.kv_growth if plan.quadratic else 1.0
     shards = min(plan.parallel.tensor, shape.kv_heads) * plan.parallel.pipeline
     size = cache_bytes_per_token(plan) * cached_tokens(plan) * plan.batch * grown / shards
     formula = (

@@ -41,7 +41,7 @@ def memory_of(plan: Plan) -> Memory:
     shown = allocated + sum(part.amount for part in extra)
     spread = _spread(plan)
     unseen = allocated + waste + context - shown
-    worst = max(shown * (1 + spread) + 0.5 * transient, 1.1 * _worst(plan) + shown - allocated)
+    worst = max(shown * (1 + spread) + 0.5 * transient, 1.2 * _worst(plan) + shown - allocated)
     return Memory(
         point=shown,
         low=max(0.5 * shown, shown * (1 - spread)),
@@ -76,7 +76,10 @@ def _worst(plan: Plan) -> float:
     head = 0.0
     if plan.framework.head_may_train and plan.task == "lora":
         head = 12 * plan.shape.embedding / GB  # a second copy, its gradient and two fp32 states (PEFT modules_to_save)
-    return 0.0 if worst is plan and not head else sum(part.amount for part in _parts(worst)) + head
+    parts = _parts(worst)
+    if plan.framework.accelerate and plan.parallel.stage == 3:  # without a mixed-precision policy it gathers in fp32
+        head += sum(part.amount for part in parts if part.name == "gathered layers")
+    return 0.0 if worst is plan and not head else sum(part.amount for part in parts) + head
 
 
 _COUNTED = {"allocated": 0, "reserved": 1, "device": 2}
@@ -118,7 +121,7 @@ def _spread(plan: Plan) -> float:
     spread += 0.1 * (plan.shape is not None and plan.shape.guessed)
     spread += 0.05 * (not plan.precision.stated) + 0.1 * (plan.task in TRAINING and not plan.optimizer.stated)
     spread += 0.1 * (plan.task in TRAINING and plan.parallel.stage >= 2) + 0.15 * (plan.task in PICTURES)
-    return spread + 0.4 * (plan.parallel.offload and plan.task in TRAINING)
+    return spread + 0.4 * plan.parallel.offload
 
 
 def fits(memory: Memory, gpu: Gpu) -> bool | None:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, replace
 from typing import Self
 
+from dumont.advisor.plan import Assumption
+
 GB = 1e9
 
 
@@ -32,7 +34,7 @@ class Memory:
     device_point: float
     device_high: float
     metric: str = ""
-    assumptions: tuple[str, ...] = ()
+    assumptions: tuple[Assumption, ...] = ()
 
     def scaled(self, factor: float) -> Self:
         """The same estimate times a factor, as recorded runs of this kind of job suggest."""
@@ -56,4 +58,4 @@ class Speed:
     high: float
     parts: tuple[Part, ...] = ()
     per_gpu: bool = False
-    assumptions: tuple[str, ...] = ()
+    assumptions: tuple[Assumption, ...] = ()

@@ -78,8 +78,7 @@ def vector_gbs(gpu: Gpu, plan: Plan) -> float:
     its memory's rate, and a GeForce does not.
     """
     lanes = 64 if gpu.arch == "Ampere" and gpu.stacked else LANES.get(gpu.arch, 128)
-    per_clock = 5.6 if plan.framework.name == "llama.cpp" else 8.0
-    issued = gpu.fp32_tflops * 1e3 / (2 * lanes) * per_clock
+    issued = gpu.fp32_tflops * 1e3 / (2 * lanes) * plan.framework.issue_bytes
     return min(TRAFFIC_SHARE * gpu.bandwidth, issued or gpu.bandwidth)
 
 

@@ -1,6 +1,7 @@
 """A verdict: what a job takes on one type of GPU, whether it fits, and how fast it runs; remembered per type of GPU."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from enum import StrEnum
 
 from dumont.advisor.catalogue import Catalogue, Gpu, catalogue
 from dumont.advisor.estimate.memory import fits, memory_of
@@ -13,14 +14,25 @@ from dumont.errors import BadInput
 REMEMBERED_MAX = 10_000
 
 
+class Reason(StrEnum):
+    """What decided whether a job fits; a shell says it in the user's language, `Verdict.why` in English."""
+
+    FITS = "fits"
+    TOO_LARGE = "too large"
+    MAY_FIT = "may fit"
+    SEVERAL_CARDS = "several cards"
+    UNKNOWN_GPU = "unknown gpu"
+    UNKNOWN_MODEL = "unknown model"
+    SCENE = "scene"
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`fits` is None when it can't be known; `why` says why, or what decided. `margin_gb` is what stays free at the
-    worst.
-    """
+    """`fits` is None when it can't be known. `margin_gb` is what stays free of the card at the worst."""
 
     memory: Memory | None
     fits: bool | None
+    reason: Reason
     why: str
     speed: Speed | None
     gpu: Gpu | None = None
@@ -69,39 +81,34 @@ class Estimator:
         try:
             plan = self.plan(job)
         except BadInput as error:
-            return Verdict(None, None, str(error), None)
+            return Verdict(None, None, Reason.UNKNOWN_MODEL, str(error), None)
         memory = None if plan.task == "render" else memory_of(plan)
         parts = self.known.gpus_named(gpu)
         likeliest = self.known.gpu(gpu)
-        decided, why = _fitting(memory, parts, gpu)
+        decided, reason, why = _fitting(memory, parts, gpu)
         speed = None
         if likeliest is not None and likeliest.half_tflops:
             speed = speed_of(plan, likeliest, self.known)
         margin = None
         if memory is not None and likeliest is not None:
             margin = likeliest.usable_bytes / 1e9 - memory.device_high
-        return Verdict(memory, decided, why, speed, likeliest, margin)
+        return Verdict(memory, decided, reason, why, speed, likeliest, margin)
 
 
-def _fitting(memory: Memory | None, parts: tuple[Gpu, ...], text: str) -> tuple[bool | None, str]:
+def _fitting(memory: Memory | None, parts: tuple[Gpu, ...], text: str) -> tuple[bool | None, Reason, str]:
     """True when the smallest card a name may mean surely holds the job, False when even the largest surely does not."""
     if memory is None:
-        return None, "the scene decides: measure one frame"
+        return None, Reason.SCENE, "the scene decides: measure one frame"
     if not parts:
-        return None, f"no GPU is known by the name {text!r}" if text else "no GPU is named"
+        return None, Reason.UNKNOWN_GPU, f"no GPU is known by the name {text!r}" if text else "no GPU is named"
     answers = {fits(memory, gpu) for gpu in parts}
     needed = f"about {memory.device_point:.1f} GB, at worst {memory.device_high:.1f} GB"
     smallest, largest = (edge(gpu.usable_bytes for gpu in parts) / 1e9 for edge in (min, max))
     if answers == {True}:
-        return True, f"{needed}; the card holds {smallest:.1f} GB"
+        return True, Reason.FITS, f"{needed}; the card holds {smallest:.1f} GB"
     if answers == {False}:
-        return False, f"{needed}; the card holds {largest:.1f} GB"
+        return False, Reason.TOO_LARGE, f"{needed}; the card holds {largest:.1f} GB"
     if answers == {None}:
-        return None, f"{needed}; the card holds {smallest:.1f} GB: it may fit"
+        return None, Reason.MAY_FIT, f"{needed}; the card holds {smallest:.1f} GB: it may fit"
     sizes = ", ".join(f"{size:g}" for size in sorted({gpu.vram_gb for gpu in parts}))
-    return None, f"{needed}; {text} exists with {sizes} GB"
-
-
-def on_device(job: Job) -> Job:
-    """The job with the card's own view of memory, which decides what fits."""
-    return replace(job, mem_metric="device used", unit="GB")
+    return None, Reason.SEVERAL_CARDS, f"{needed}; {text} exists with {sizes} GB"
