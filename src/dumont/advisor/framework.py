@@ -36,6 +36,9 @@ class Framework:
     own_units: whether embedding and head are sharded as units of their own.
     context_gb: what the CUDA context with the framework's kernels takes.
     host_checkpoints: whether checkpoints go to the host's memory.
+    packs_head: whether a quantiser packs the output head too.
+    checkpoints_shards: whether it checkpoints when it shards over several GPUs, and only then.
+    default_batch: the batch per GPU that it takes when none is given, 0 = it must be given.
     head_may_train: whether adapters of a base model also train embedding and head, as its guide says.
     fused_loss_optional: whether its fused loss is a switch of the recipe.
     unties: whether it holds tied embeddings twice.
@@ -67,6 +70,9 @@ class Framework:
     first_flash: bool = False
     unties: bool = False
     fused_loss_optional: bool = False
+    packs_head: bool = False
+    checkpoints_shards: bool = False
+    default_batch: int = 0
     head_may_train: bool = False
     master_is_weight: bool = False
     adapters_fp32: bool = True
@@ -128,6 +134,8 @@ FRAMEWORKS = (
         launch_us=1000.0,
         adapters_fp32=False,
         whole_gradients=True,
+        packs_head=True,
+        checkpoints_shards=True,
         source="LitGPT finetune/lora.py and model.py: bf16-true, no checkpointing on one GPU, fp32 normalisation",
     ),
     Framework(
@@ -171,6 +179,7 @@ FRAMEWORKS = (
         lora_rank=16,
         kbit_fp32=False,
         accumulates=True,
+        default_batch=8,
         source="TRL SFTTrainer with Accelerate",
     ),
     Framework(
@@ -183,6 +192,7 @@ FRAMEWORKS = (
         checkpointing="no",
         kbit_fp32=True,
         live_parameters=1e9,
+        default_batch=8,
         source="PEFT examples: target modules query and value, loss of transformers models",
     ),
     Framework(
@@ -195,6 +205,7 @@ FRAMEWORKS = (
         accumulates=True,
         launch_us=750.0,
         context_gb=1.3,
+        default_batch=8,
         source="transformers Trainer",
     ),
     Framework(

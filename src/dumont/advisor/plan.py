@@ -16,7 +16,7 @@ SERVING = {"inference", "inference-serving", "batch-inference"}
 PICTURES = {"diffusion", "video", "diffusion lora", "diffusion full-ft"}
 VISION = {"cv-train", "cv-inference"}
 ALPACA_TOKENS = 512  # the Alpaca template cut at 512: longest samples of a shuffled epoch reach it
-SHORT_TOKENS = 128
+SHORT_TOKENS = 64  # a tweet and its label
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ def plan_of(job: Job, catalogue: Catalogue) -> Plan:
         optimizer=optimizer(job.optimizer),
         parallel=parallel(job.parallelism, job.n_gpus, training),
         seq_len=_seq_len(job, task, assumed),
-        batch=_batch(job, training, assumed),
+        batch=_batch(job, framework, training, assumed),
         checkpointing=_checkpointing(job, framework, training, assumed),
         attention=job.attention.lower(),
     )
@@ -141,10 +141,13 @@ def _seq_len(job: Job, task: str, assumed: list[Assumption]) -> int:
     return 2048
 
 
-def _batch(job: Job, training: bool, assumed: list[Assumption]) -> int:
+def _batch(job: Job, framework: Framework, training: bool, assumed: list[Assumption]) -> int:
+    """The stated batch, else the framework's own default (TrainingArguments: 8 per device), else one that is usual."""
     if job.batch:
         return job.batch
     default = 4 if training and job.task in {"cv-train", "nlp-train"} else 1
+    if job.task in TRAINING and framework.default_batch:
+        default = framework.default_batch
     if "max" in job.data.lower():
         default = 64
     assumed.append(Assumption("batch", str(default)))
@@ -154,8 +157,11 @@ def _batch(job: Job, training: bool, assumed: list[Assumption]) -> int:
 def _checkpointing(job: Job, framework: Framework, training: bool, assumed: list[Assumption]) -> str:
     if job.grad_ckpt or not training:
         return job.grad_ckpt or "no"
-    assumed.append(Assumption("grad_ckpt", framework.checkpointing))
-    return framework.checkpointing
+    usual = framework.checkpointing
+    if framework.checkpoints_shards and (job.n_gpus or 1) > 1:
+        usual = "yes"
+    assumed.append(Assumption("grad_ckpt", usual))
+    return usual
 
 
 def _with_model(plan: Plan, catalogue: Catalogue, assumed: list[Assumption]) -> Plan:

@@ -84,6 +84,8 @@ def weight_part(plan: Plan) -> Part:
     other = 4 if plan.framework.kbit_fp32 and quant.active and plan.task == "qlora" else max(2, min(width or 2, 4))
     if quant.active and (quant.whole_file or quant.kernel != "native" or plan.task != "pretrain"):
         packed = shape.params if quant.whole_file else shape.linear
+        if plan.framework.packs_head:
+            packed += 0.0 if shape.tied else shape.head
         if not quant.experts and shape.experts:
             # fused experts are no nn.Linear: they stay whole, and PEFT's preparation raises what is not quantised to
             # fp32
@@ -93,7 +95,9 @@ def weight_part(plan: Plan) -> Part:
     else:
         size, formula = shape.params * width, f"{shape.params / 1e9:.2f} B × {width} B"
     if plan.framework.unties and shape.tied:
-        size += shape.head * 2  # LitGPT's checkpoints hold the head as a tensor of its own (convert_hf_checkpoint.py)
+        size += shape.head * (
+            quant.bits / 8 if quant.active and plan.framework.packs_head else 2
+        )  # LitGPT's checkpoints hold the head as a tensor of its own (convert_hf_checkpoint.py)
     adapters = trainable(plan).adapters * 2 if plan.task in {"lora", "qlora"} else 0.0
     offloaded = plan.parallel.offload and plan.parallel.stage >= 3
     held = 0.0 if offloaded else (size + adapters) / plan.parallel.weights
