@@ -81,11 +81,12 @@ def test_an_adapter_has_rank_times_both_ends() -> None:
 
 
 def test_four_bit_weights_leave_embeddings_whole() -> None:
-    """bitsandbytes packs the blocks' linear layers; 2 × 32,000 × 4,096 entries stay in 16 bit."""
-    job = Job(task="qlora", model="Llama-2-7b", quant="nf4", framework="LitGPT", seq_len=512, batch=1)
+    """AWQ packs the blocks' linear layers; 2 × 32,000 × 4,096 entries stay in 16 bit. LitGPT packs the head too."""
     packed, whole = 6.74e9 - 2 * 32000 * 4096, 2 * 32000 * 4096
-    adapters = 32 * 8 * 4 * 4096 * 2
-    assert part(job, "weights") == pytest.approx((packed * 4.5 / 8 + whole * 2 + adapters) / 1e9, rel=0.001)
+    job = Job(task="inference", model="Llama-2-7b", quant="AWQ int4 g128")
+    assert part(job, "weights") == pytest.approx((packed * 4.16 / 8 + whole * 2) / 1e9, rel=0.001)
+    own = replace(job, quant="nf4", framework="LitGPT")
+    assert part(own, "weights") == pytest.approx(((packed + whole / 2) * 4.5 / 8 + whole) / 1e9, rel=0.001)
 
 
 def test_every_expert_is_held_though_few_are_used() -> None:

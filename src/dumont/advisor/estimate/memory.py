@@ -73,13 +73,15 @@ def _worst(plan: Plan) -> float:
         worst = replace(worst, framework=replace(plan.framework, logit_bytes=10.0))
     if plan.shape.experts and plan.quant.kernel == "bnb" and "expert" not in plan.quant.name:
         worst = replace(worst, quant=replace(plan.quant, experts=False))
-    head = 0.0
+    more = 0.0
     if plan.framework.head_may_train and plan.task == "lora":
-        head = 12 * plan.shape.embedding / GB  # a second copy, its gradient and two fp32 states (PEFT modules_to_save)
+        more = 12 * plan.shape.embedding / GB  # a second copy, its gradient and two fp32 states (PEFT modules_to_save)
     parts = _parts(worst)
     if plan.framework.accelerate and plan.parallel.stage == 3:  # without a mixed-precision policy it gathers in fp32
-        head += sum(part.amount for part in parts if part.name == "gathered layers")
-    return 0.0 if worst is plan and not head else sum(part.amount for part in parts) + head
+        more += sum(part.amount for part in parts if part.name == "gathered layers")
+    if plan.framework.whole_gradients and plan.parallel.stage == 3:  # published peaks suggest whole weights as well
+        more += sum(part.amount for part in parts if part.name == "weights") * (plan.parallel.shards - 1)
+    return 0.0 if worst is plan and not more else sum(part.amount for part in parts) + more
 
 
 _COUNTED = {"allocated": 0, "reserved": 1, "device": 2}
