@@ -8,6 +8,7 @@ from itertools import pairwise
 import pytest
 
 from dumont.advisor.catalogue import catalogue
+from dumont.advisor.job import task_named
 from dumont.advisor.notation import Frame, frame_in, number, params_in_name
 from dumont.advisor.numerics import optimizer, precision, quantisation
 from dumont.advisor.parallel import parallel
@@ -86,6 +87,40 @@ def test_sizes_are_read_from_names() -> None:
     """ "8x7B" is not 56: attention is shared."""
     names = ("Llama-3-8B", "Qwen3-30B-A3B", "SmolLM2-135M", "Mixtral-8x7B", "bert-large", "phi-2")
     assert [params_in_name(name) for name in names] == [8, 30, 0.135, pytest.approx(46.7, rel=0.01), None, None]
+
+
+@pytest.mark.parametrize(
+    ("text", "task"),
+    [
+        ("QLoRA fine-tuning", "qlora"),
+        ("llm-lora", "lora"),
+        ("llm-ft-unspecified", "lora"),
+        ("llm-full-ft", "full-ft"),
+        ("llm-pretrain", "pretrain"),
+        ("llm-serving", "inference-serving"),
+        ("llm-chat-single", "inference"),
+        ("llm-batch-inference", "batch-inference"),
+        ("nlp-finetune", "nlp-train"),
+        ("embedding", "batch-inference"),
+        ("embedding-finetune", "nlp-train"),
+        ("diffusion-full-ft", "diffusion full-ft"),
+        ("diffusion-lora", "diffusion lora"),
+        ("diffusion-inference", "diffusion"),
+        ("video-gen", "video"),
+        ("video-lora", "diffusion lora"),
+        ("asr-batch", "whisper"),
+        ("asr-finetune", "full-ft"),
+        ("cv-inference", "cv-inference"),
+        ("render-blender", "render"),
+        ("image classification", "cv-train"),
+        ("fine-tuning", "full-ft"),
+        ("", ""),
+        ("something", ""),
+    ],
+)
+def test_tasks_are_read_from_both_vocabularies(text: str, task: str) -> None:
+    """The published tables and the reader of sentences name tasks differently."""
+    assert task_named(text) == task
 
 
 def test_pictures_are_read_from_texts() -> None:

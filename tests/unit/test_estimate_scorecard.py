@@ -106,3 +106,20 @@ def test_the_bench_says_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFi
     """The measurements are no part of the product."""
     assert bench.main(["--data", str(tmp_path)]) == 2
     assert "--data" in capsys.readouterr().err
+
+
+def test_the_committed_figures_keep_what_is_promised() -> None:
+    """The page is written by the bench from the same run; each far row has its reason."""
+    root = Path(__file__).resolve().parents[2]
+    figures = json.loads((root / "bench/results/advisor.json").read_text())
+    assert figures["memory"]["everything"]["median"] <= 0.12
+    assert figures["memory"]["core"]["median"] <= 0.12
+    assert figures["memory"]["core"]["p90"] <= 0.30
+    assert figures["memory"]["held"]["median"] <= 0.12
+    assert figures["speed"]["everything"]["median"] <= 0.25
+    assert figures["speed"]["held"]["median"] <= 0.25
+    assert figures["fits"]["wrong_on_own_card"] == []
+    page = (root / "docs/advisor.md").read_text()
+    assert f"| all | {figures['memory']['everything']['rows']} |" in page
+    far = [row for row in figures["memory"]["worst"] if abs(row["error"]) > 0.3]
+    assert all(row["reason"] != "not explained yet" and f"| {row['id']} |" in page for row in far)

@@ -1,1 +1,1 @@
-"""The advisor: from a described workload to the GPU that fits, with arithmetic that can be checked."""
+"""The advisor: from a description of some work to the machine to rent for it."""

@@ -27,49 +27,28 @@ TASKS = (
     "render",
     "notebook",
 )
-_TASK_WORDS = (
-    ("qlora", "qlora"),
-    ("q-lora", "qlora"),
-    ("dreambooth", "diffusion full-ft"),
-    ("diffusion full", "diffusion full-ft"),
-    ("diffusion lora", "diffusion lora"),
-    ("diffusion train", "diffusion full-ft"),
-    ("lora", "lora"),
-    ("adapter", "lora"),
-    ("dora", "lora"),
-    ("peft", "lora"),
-    ("whisper", "whisper"),
-    ("speech", "whisper"),
-    ("asr", "whisper"),
-    ("transcri", "whisper"),
-    ("video", "video"),
-    ("diffusion", "diffusion"),
-    ("image gen", "diffusion"),
-    ("text-to-image", "diffusion"),
-    ("pretrain", "pretrain"),
-    ("pre-train", "pretrain"),
-    ("full", "full-ft"),
-    ("sft", "full-ft"),
-    ("cv-train", "cv-train"),
-    ("cv-inf", "cv-inference"),
-    ("detect", "cv-inference"),
-    ("vision", "cv-train"),
-    ("classif", "cv-train"),
-    ("nlp", "nlp-train"),
-    ("render", "render"),
-    ("serving", "inference-serving"),
-    ("serve", "inference-serving"),
-    ("batch-inf", "batch-inference"),
-    ("offline", "batch-inference"),
-    ("infer", "inference"),
-    ("generat", "inference"),
-    ("chat", "inference"),
-    ("embed", "batch-inference"),
-    ("finetun", "full-ft"),
-    ("fine-tun", "full-ft"),
-    ("train", "full-ft"),
-    ("notebook", "notebook"),
-    ("teach", "notebook"),
+_TASK_WORDS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    # the first task of which a word is in the text; "-" and "_" count as spaces
+    ("diffusion full-ft", ("dreambooth", "diffusion full", "diffusion train", "video full")),
+    ("diffusion lora", ("diffusion lora", "video lora", "image lora")),
+    ("qlora", ("qlora", "q lora")),
+    ("lora", ("lora", "adapter", "dora", "peft", "ft unspecified")),
+    ("nlp-train", ("nlp train", "nlp fine", "embedding fine", "nlp full")),
+    ("full-ft", ("asr fine", "tts fine", "whisper fine", "full", "sft", "llm rl", "distill")),
+    ("batch-inference", ("batch inf", "offline", "nlp inf", "embed", "llm eval", "quantize")),
+    ("whisper", ("whisper", "speech", "asr", "transcri")),
+    ("video", ("video",)),
+    ("diffusion", ("diffusion", "image gen", "text to image", "image upscale")),
+    ("pretrain", ("pretrain", "pre train")),
+    ("cv-train", ("cv train", "cv fine")),
+    ("cv-inference", ("cv inf", "detect", "ocr")),
+    ("render", ("render",)),
+    ("inference-serving", ("serving", "serve")),
+    ("inference", ("infer", "generat", "chat")),
+    ("cv-train", ("vision", "classif")),
+    ("full-ft", ("finetun", "fine tun", "train")),
+    ("nlp-train", ("nlp",)),
+    ("notebook", ("notebook", "teach")),
 )
 _TEXTS = (
     "model",
@@ -160,10 +139,11 @@ def job_from_row(row: Mapping[str, object]) -> Job:
 
 def task_named(text: str) -> str:
     """The task a text means, or "" when it means none: "QLoRA fine-tuning" → "qlora"."""
-    low = text.strip().lower().replace("_", "-")
+    low = text.strip().lower()
     if low in TASKS:
         return low
-    return next((task for word, task in _TASK_WORDS if word in low), "")
+    plain = low.replace("_", " ").replace("-", " ")
+    return next((task for task, words in _TASK_WORDS if any(word in plain for word in words)), "")
 
 
 def _billions(row: Mapping[str, object]) -> float | None:
