@@ -7,8 +7,8 @@ from dumont.advisor.reader.text import CARD
 
 CARDS_MAX = 20
 
-_MAKER = r"(?:nvidia |geforce |quadro |tesla |amd |radeon )*"
-_RTX = r"(?:rtx[ -]?)?(?P<geforce>[2345]0[5-9]0)(?:[ -]?(?P<grade>ti super|ti|super))?"
+_GRADE = r"(?:[ -]?(?P<grade>ti super|ti|super))?"
+_GEFORCE = re.compile(rf"(?:rtx[ -]?)?(?P<geforce>[2345]0[5-9]0){_GRADE}")
 _NAMED = (
     (r"rtx[ -]?pro[ -]?6000(?: blackwell)?", "RTX PRO 6000 Blackwell"),
     (r"rtx[ -]?pro[ -]?5000(?: blackwell)?", "RTX PRO 5000 Blackwell"),
@@ -66,21 +66,26 @@ _SIZES = {
     "RTX 5060 Ti": (16,),
     "P100": (16,),
 }
-_COUNT = (
-    r"(?:(?P<count>\d{1,3}|uma?|one|single|dual|duas|dois|two|tres|three|quatro|four|oito|eight)"
+_BEFORE = re.compile(
+    r"(?<![\w.,$])(?:(?P<count>\d{1,3}|uma?|one|single|dual|duas|dois|two|tres|three|quatro|four|oito|eight)"
     r" ?(?:x|vezes|units? of|cards?|gpus?|placas?(?: de video)?)?(?: de | da | do | of )? ?)?"
+    r"(?:(?:nvidia|geforce|quadro|tesla|amd|radeon) )*$"
 )
+_BEFORE_CHARS = 60
 _GB = (
     r"(?:[ -]?(?:de |com |with |of )?\(?(?P<gb>\d{1,4}) ?(?:gb|gib|g|giga"
     r"|gigas)(?![a-z])\)?(?! (?:de |of )?(?:ram|disco|disk|storage|ssd|texto|text|data|dados)\b))?"
 )
 _BARE_GB = r"(?: (?P<bare_gb>40|80|16|32)(?![\w.,]|\d)(?= (?:so\b|only|sxm|pcie)|$|[ ]?[?!.,;]))?"
 _BEHIND = r"(?:[ -]?x ?(?P<times>\d{1,3})(?![\w.]))?"
-_CARD = re.compile(
-    rf"(?<![\w.,$]){_COUNT}{_MAKER}(?:{_RTX}|"
-    + "|".join(f"(?P<c{i}>{written})" for i, (written, _) in enumerate(_NAMED))
-    + rf")s?(?![\w]|,\d|\.\d){_GB}{_BARE_GB}{_BEHIND}"
+_END = r"s?(?![\w]|,\d|\.\d)"
+# Branches without groups, each beginning with a letter or digit: the engine drops a branch at its first character.
+_ANY = re.compile(
+    rf"(?:(?<![\w.,$])|(?<=\dx))(?:rtx[ -]?[2345]0[5-9]0|[2345]0[5-9]0|{'|'.join(written for written, _ in _NAMED)})"
 )
+_EACH_NAMED = tuple((re.compile(written + _END), form) for written, form in _NAMED)
+_GEFORCE_END = re.compile(_GEFORCE.pattern + _END)
+_AFTER = re.compile(f"{_GB}{_BARE_GB}{_BEHIND}")
 _MONEY_BEHIND = re.compile(
     r"^ ?(?:reais|dolares|dollars|usd|brl|euros?|gb|tokens?|imagens|images|exemplos|examples|steps"
     r"|passos|samples|mil|k|usuarios|users|frames|linhas|mhz|epocas|epochs)\b"
@@ -88,6 +93,7 @@ _MONEY_BEHIND = re.compile(
 _NOT_BEFORE = re.compile(
     r"(?:r\$|\$|€|reais|batch|seq(?:_len)?|context[o]?|steps?|passos|resolucao|lote|len|max(?:imo)?(?: de)?) ?$"
 )
+_GRADES = {"ti": " Ti", "super": " SUPER", "ti super": " Ti SUPER"}
 _WORDS = {
     "uma": 1,
     "um": 1,
@@ -109,36 +115,47 @@ _WORDS = {
 def mark_cards(text: str) -> tuple[str, list[Card]]:
     """Folded text with each GPU (and the number with it) replaced by CARD + index + CARD, and the GPUs by index."""
     cards: list[Card] = []
-
-    def marked(match: re.Match[str]) -> str:
-        bare_number = match.group("geforce") and "rtx" not in match.group() and not match.group("grade")
-        if len(cards) >= CARDS_MAX or (bare_number and _is_plain_number(text, match)):
-            return match.group()
-        cards.append(_card(match))
-        return f"{CARD}{len(cards) - 1}{CARD}"
-
-    return _CARD.sub(marked, text), cards
-
-
-def _is_plain_number(text: str, match: re.Match[str]) -> bool:
-    """Whether `3090` is a count of something rather than the card (`3090 imagens`, `R$ 3070`)."""
-    start = match.start("geforce")
-    return bool(
-        _MONEY_BEHIND.match(text[match.end() : match.end() + 20])
-        or _NOT_BEFORE.search(text[max(0, start - 16) : start])
-    )
+    parts: list[str] = []
+    at = 0
+    found = _ANY.search(text)
+    while found is not None and len(cards) < CARDS_MAX:
+        start, end, card = _card(text, at, found.start())
+        if card is None:
+            found = _ANY.search(text, found.end())
+            continue
+        parts += (text[at:start], f"{CARD}{len(cards)}{CARD}")
+        cards.append(card)
+        at = end
+        found = _ANY.search(text, at)
+    parts.append(text[at:])
+    return "".join(parts), cards
 
 
-def _card(match: re.Match[str]) -> Card:
-    if match.group("geforce"):
-        grade = {"ti": " Ti", "super": " SUPER", "ti super": " Ti SUPER"}.get(match.group("grade") or "", "")
-        name = f"RTX {match.group('geforce')}{grade}"
+def _card(text: str, at: int, start: int) -> tuple[int, int, Card | None]:
+    """The GPU whose name begins at `start`: where the whole mention begins (not before `at`) and ends."""
+    geforce = _GEFORCE_END.match(text, start)
+    named = next(((m, form) for pattern, form in _EACH_NAMED if (m := pattern.match(text, start))), None)
+    if geforce is not None:
+        end, name = geforce.end(), f"RTX {geforce.group('geforce')}{_GRADES.get(geforce.group('grade') or '', '')}"
+        bare = geforce.group("grade") is None and text[start].isdigit()
+    elif named is not None:
+        end, name, bare = named[0].end(), named[1], False
     else:
-        name = next(form for i, (_, form) in enumerate(_NAMED) if match.group(f"c{i}"))
-    gb = int(match.group("gb")) if match.group("gb") else None
-    if gb is None and match.group("bare_gb"):
-        gb = int(match.group("bare_gb"))
+        return start, start, None
+    after = _AFTER.match(text, end)
+    assert after is not None, "every part of it is optional"
+    if bare and _is_plain_number(text, start, after.end()):
+        return start, start, None
+    before = _BEFORE.search(text, max(at, start - _BEFORE_CHARS), start)
+    count = after.group("times") or (before.group("count") if before else None)
+    written = after.group("gb") or after.group("bare_gb")
+    gb = int(written) if written else None
     if gb in _SIZES.get(name, ()):
         name, gb = f"{name} {gb}GB", None
-    count = match.group("times") or match.group("count")
-    return Card(name, _WORDS.get(count) or int(count) if count else None, gb)
+    card = Card(name, (_WORDS.get(count) or int(count)) if count else None, gb)
+    return before.start() if before else start, after.end(), card
+
+
+def _is_plain_number(text: str, start: int, end: int) -> bool:
+    """Whether `3090` is a count of something rather than the card (`3090 imagens`, `R$ 3070`)."""
+    return bool(_MONEY_BEHIND.match(text[end : end + 20]) or _NOT_BEFORE.search(text[max(0, start - 16) : start]))

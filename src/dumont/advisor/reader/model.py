@@ -24,19 +24,16 @@ _BEFORE = re.compile(
     rf"(?<![\w.,])(?P<size>{_SIZE}) ?(?P<unit>{_UNIT}) (?:parameters? |params? )?(?:do |da |de |of "
     r"|version of |versao do )?$"
 )
-_NOT_A_MODEL = r"(?![\w]|[.]cpp|[ -]?factory|[ -]?index|[ -]?box|[ -]?guard|[ -]?bench)"
-_FAMILY = re.compile(
-    r"(?<![\w.])(?:"
-    + "|".join(f"(?P<f{i}>{family.written})" for i, family in enumerate(FAMILIES))
-    + r")(?=[\d]|v\d|\b)"
-    + r"(?![.]cpp|cpp|[ -]?factory|[ -]?index|[ -]?bench)"
-)
+_FAMILY_END = r"(?=\d|v\d|\b)(?!\.cpp|cpp|[ -]?factory|[ -]?index|[ -]?bench)"
+_NAMED_END = r"(?![a-z0-9])"
+# Branches without groups, each beginning with a letter: the engine drops a branch at its first character. Which one it
+# was is found out afterwards, in the same order, only where something matched.
+_FAMILY = re.compile(rf"(?<![\w.])(?:{'|'.join(family.written for family in FAMILIES)}){_FAMILY_END}")
+_EACH_FAMILY = [re.compile(rf"(?:{family.written}){_FAMILY_END}") for family in FAMILIES]
 _NAMED = re.compile(
-    r"(?<![\w.])(?:"
-    + "|".join(f"(?P<n{i}>{re.sub(r'[(](?![?])', '(?:', written)})" for i, (written, _, _) in enumerate(NAMED))
-    + r")(?![a-z0-9])"
+    rf"(?<![\w.])(?:{'|'.join(re.sub(r'[(](?![?])', '(?:', written) for written, _, _ in NAMED)}){_NAMED_END}"
 )
-_EACH_NAMED = [re.compile(written) for written, _, _ in NAMED]
+_EACH_NAMED = [re.compile(rf"(?:{written}){_NAMED_END}") for written, _, _ in NAMED]
 _FIELD = re.compile(r"\{(\d)([.^%]*)(?:\|([^}]*))?\}")
 _WHOLE_DEEPSEEK = ("671B", "685B", "236B")  # the one size of R1 and V3, never written in their names
 _TITLES = {"controlnet": " ControlNet"}
@@ -65,10 +62,12 @@ def mark_models(text: str) -> tuple[str, list[Model]]:
 
 
 def _named(match: re.Match[str]) -> Model:
-    index = int((match.lastgroup or "n0")[1:])
-    _, form, kind = NAMED[index]
-    exact = _EACH_NAMED[index].match(match.group())
-    groups = exact.groups() if exact else ()
+    exact, (_, form, kind) = next(
+        (found, row)
+        for pattern, row in zip(_EACH_NAMED, NAMED, strict=True)
+        if (found := pattern.match(match.string, match.start()))
+    )
+    groups = exact.groups()
 
     def filled(slot: re.Match[str]) -> str:
         value = groups[int(slot.group(1))] if int(slot.group(1)) < len(groups) else None
@@ -89,7 +88,7 @@ def _yolo_size(value: str) -> str:
 
 
 def _of_family(text: str, at: int, match: re.Match[str]) -> tuple[int, int, Model]:
-    family = FAMILIES[int((match.lastgroup or "f0")[1:])]
+    family = next(f for pattern, f in zip(_EACH_FAMILY, FAMILIES, strict=True) if pattern.match(text, match.start()))
     tail = _TAIL.match(text, match.end())
     assert tail is not None, "every part of the tail is optional"
     start, size, unit = match.start(), tail.group("size"), tail.group("unit")

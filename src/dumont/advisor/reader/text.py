@@ -179,7 +179,7 @@ def bounded(text: str) -> str:
 def fold(text: str) -> str:
     """Lower case without accents, plain punctuation, one space between words; our marks can't come from outside."""
     plain = unicodedata.normalize("NFKD", bounded(text).translate(_PUNCTUATION))
-    bare = "".join(c for c in plain if not unicodedata.combining(c)).lower()[: 2 * TEXT_CHARS_MAX]
+    bare = "".join(c for c in plain if not unicodedata.combining(c)).lower()[: TEXT_CHARS_MAX + TEXT_CHARS_MAX // 4]
     return _REPEATED.sub(r"\1\1\1", bare).translate(_PUNCTUATION)
 
 
@@ -218,4 +218,4 @@ def spelled_out(text: str, lang: Lang) -> str:
         text = pattern.sub(plain, text)
     slang = _SLANG[lang]
     text = _WORD.sub(lambda m: slang.get(m.group(), m.group()), text)
-    return _SPACES.sub(" ", _FINETUNE.sub("finetune", text)).strip()
+    return _SPACES.sub(" ", _FINETUNE.sub("finetune", text)).strip()[: TEXT_CHARS_MAX + TEXT_CHARS_MAX // 4]
