@@ -73,6 +73,8 @@ _BYTES = (
     r"<n> ?(?P<size>gb|tb|mb)(?:s)? (?:de |of |em |worth of )?(?:textos?|text|dados|data|corpus"
     r"|logs?|jsonl|parquet|dataset|codigo|code)\b"
 )
+TOKENS_OF_DATA_MIN = 500_000  # fewer are the length of something
+_INSTRUCTIONS = re.compile(r"\b(?:instruc|instruct|qa\b|q&a|pergunta|question|prompt|chat)")
 _TEXTS = frozenset({"tweets", "reviews", "tickets", "emails", "messages", "questions", "texts", "rows", "items"})
 _SPOKEN = (
     r"(?:audios?|podcasts?|fala|voz|voice|speech|ligacoes|chamadas|calls|reuniao|reunioes|meetings?"
@@ -100,7 +102,9 @@ _MANY_FILES = (
 
 def read_media(page: Page) -> None:
     """Say audio_hours and video_hours. In a speech task bare hours beside nothing else are hours of audio."""
-    speech = page.task.startswith(("asr", "tts"))
+    speech = page.task.startswith("asr")
+    if page.task == "tts":
+        return
     for match in page.find(_MANY_FILES):
         total = page.number(match).count * page.number(match, 2).count
         filmed = re.fullmatch(_FILMED, match.group("what")) is not None and not speech
@@ -114,7 +118,8 @@ def read_media(page: Page) -> None:
     if page.task in ("asr-batch", "asr-finetune", "tts-finetune") and "audio_hours" not in page.said:
         late = r"(?:in|em|within|under|menos de|ate|por|at|every|prazo de|for|durante|in under|in less than) ?$"
         for match in page.find(r"<n> ?-?(?P<unit>h|hs|hrs?|horas?|hours?)\b(?! ?(?:por|per|/|a day|ao dia))"):
-            if not re.search(rf"\b{late}", page.text[max(0, match.start() - 16) : match.start()]):
+            named = re.match(r" (?:of|de)\b", page.text[match.end() : match.end() + 4])
+            if named or not re.search(rf"\b{late}", page.text[max(0, match.start() - 16) : match.start()]):
                 page.say("audio_hours", page.number(match).count, match)
 
 
@@ -130,7 +135,7 @@ def read_data(page: Page) -> None:
         number = page.number(match)
         noun = match.group("noun")
         unit = next(unit for unit, words in _UNIT_OF if words.fullmatch(noun))
-        if unit == "tokens" and number.count < 100_000:
+        if unit == "tokens" and number.count < TOKENS_OF_DATA_MIN:
             continue
         if page.task.startswith("render") and unit in ("images", "examples"):
             continue
@@ -155,6 +160,7 @@ def _as_data(page: Page, unit: str, noun: str) -> str:
         and page.task not in ("llm-rl", "llm-pretrain")
         and is_training(page)
         and unit == "pairs"
+        and _INSTRUCTIONS.search(page.text)
     ):
         return "examples"
     if page.task in ("cv-train", "cv-inference") and unit == "examples":

@@ -6,7 +6,7 @@ from dumont.advisor.reader.page import Page
 
 _PEOPLE = (
     r"(?:usuari[oa]s?|users?|clientes?|customers?|pessoas|people|alunos|alunas|students?"
-    r"|funcionari[oa]s|employees|atendentes|devs|developers|colegas|agents|seats"
+    r"|funcionari[oa]s|estudantes|pupils|employees|atendentes|devs|developers|colegas|agents|seats"
     r"|colaboradores|pacientes|advogad[oa]s|medic[oa]s|professores|teachers|pesquisador(?:es|as)"
     r"|researchers|analistas|analysts|engineers|engenheir[oa]s|amigos|friends|vendedores|coworkers"
     r"|operadores|visitantes|visitors|members|membros|viewers|editors|artistas|artists|designers"
@@ -24,17 +24,18 @@ _CONCURRENT = (
         r"|concorrentes)(?: [a-z]+)?)\b"
     ),
     r"\b(?:concurrency|concorrencia|simultane[oa]s|concurrent)(?: of| de)? ?[:=]? ?<n>",
-    r"<n> (?:live )?(?:streams?|transmissoes|canais|channels|lives|cameras?|sessoes simultaneas|sessions)\b",
+    r"<n> (?:[a-z]+ )?(?:streams?|transmissoes|canais|channels|lives|cameras?|sessoes simultaneas|sessions)\b",
 )
 _THING = (
-    r"(?P<thing>reqs?|requests?|requisic(?:oes|ao)|chamadas|queries|consultas|imagens|imagem"
+    r"(?P<thing>reqs?|requests?|e-?mails?|tickets?|chamados|laudos|pdfs?|articles?|artigos|reviews"
+    r"|clips?|clipes?|requisic(?:oes|ao)|chamadas|queries|consultas|imagens|imagem"
     r"|images?|img|fotos?|photos?|tokens?|toks?|tok|t|frames?|documentos|documents?|mensagens"
     r"|messages|perguntas|videos?|prompts?|quadros)"
 )
 _TIME = r"(?P<time>s|seg(?:undos?)?|sec(?:onds?)?|min(?:utos?|utes?)?|h|hr|horas?|hours?|dias?|days?)"
 _RATE = (
     (
-        rf"<n> ?{_THING}(?: de (?:saida|output))? ?(?:/|por|per|a cada|an?|each|ao"
+        rf"<n> ?{_THING}(?: de (?:saida|output)| (?:de|of) \ue000\d+\ue000 ?s\w*)? ?(?:/|por|per|a cada|an?|each|ao"
         rf"|p/) ?{_TIME}(?![a-z])(?P<each> ?(?:/|por|per|for each|para cada|each|cada) ?(?:users?"
         r"|usuario|pessoa|stream|cliente))?"
     ),
@@ -55,11 +56,19 @@ _UNITS = (
     ("foto", "images"),
     ("photo", "images"),
     ("tok", "tokens"),
-    ("t", "tokens"),
     ("frame", "frames"),
     ("quadro", "frames"),
     ("doc", "documents"),
     ("video", "videos"),
+    ("clip", "videos"),
+    ("email", "emails"),
+    ("e-mail", "emails"),
+    ("ticket", "tickets"),
+    ("chamado", "tickets"),
+    ("laudo", "documents"),
+    ("pdf", "documents"),
+    ("arti", "documents"),
+    ("review", "reviews"),
 )
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 _SECOND = r"(?:s|seg|segs|segundos?|sec|secs|seconds?)"
@@ -69,6 +78,7 @@ _SLOW = (
     r"|primeiro token|respostas?|respond(?:er|a|e|s)?|answers?|lag)"
 )
 _LATENCY = (
+    rf"\b{_SLOW}\b[^.;,]{{0,40}}?(?:<=?|abaixo de|menor que|menos de|under|below|less than|within) ?<n> ?{_MS}",
     (
         rf"\b{_SLOW}\b[^.;\ue000]{{0,30}}?(?:<=?|<|abaixo de|menor que|menos de|under|below|less than"
         rf"|within|in|em|de|of|ate|max|:|=)? ?<n> ?{_MS}"
@@ -118,6 +128,12 @@ def read_load(page: Page) -> None:
             for match in page.find(pattern):
                 page.say(field, int(page.number(match).count), match)
     _read_users(page)
+    for match in page.find(
+        r"\b(?:for )?me and (?:my )?<n> (?:colleagues|friends|others|coworkers|people)"
+        r"|\beu e (?:mais )?<n> (?:colegas|amigos|pessoas)"
+    ):
+        page.said["n_users"] = int(page.number(match).count) + 1
+        page.take(match)
 
 
 def _read_throughput(page: Page) -> None:
@@ -151,7 +167,7 @@ def _read_throughput(page: Page) -> None:
 
 
 def _unit(thing: str) -> str:
-    return next((unit for stem, unit in _UNITS if thing.startswith(stem)), "req")
+    return "tokens" if thing == "t" else next((unit for stem, unit in _UNITS if thing.startswith(stem)), "req")
 
 
 def _read_latency(page: Page) -> None:

@@ -10,7 +10,7 @@ _GB = r"(?:gb|gib|g|gigas?)"
 _LEAST = r"(?:no minimo|minimo|pelo menos|ao menos|at least|minimum|min|or more|ou mais|pra cima|para cima|\+)"
 _VRAM = (
     (
-        rf"<n> ?{_GB}(?P<plus>\+)?(?: ?(?:de |of ))?(?:vram|memoria (?:de video|da placa|da gpu)"
+        rf"<n> ?{_GB}(?P<plus>\+)?(?: (?:de |of )?)?(?:vram|memoria (?:de video|da placa|da gpu)"
         r"|gpu memory|memoria de gpu|video memory|video ram)\b"
     ),
     (
@@ -30,9 +30,14 @@ _VRAM = (
         rf"| one| my)? <n> ?{_GB}\b"
     ),
     (
-        r"\b(?:eats?|usa|uses?|consome|ocupa|needs?|precisa de|takes) (?:up to |about |around |uns "
+        r"\b(?:(?:cena|scene|projeto|project|modelo|model|job)(?: [a-z]+)? (?:de|of|com|with|is|e|tem"
+        r"|has|at)|eats?|usa|uses?|consome|ocupa|needs?|precisa de|takes) (?:up to |about |around |uns "
         rf"|cerca de |ate )?<n> ?{_GB}\b(?! ?(?:de |of )?(?:ram|disco|disk|storage|ssd|data|dados))"
     ),
+)
+_ENOUGH = (
+    rf"<n> ?{_GB} (?:de (?:vram|ram|memoria) |of vram |vram )?(?:is |are |sao |e )?(?:enough"
+    r"|suficientes?|bastam?|chegam?|da\\b|daria|sufficient)"
 )
 _DISK = r"<n> ?(?P<unit>gb|tb)(?: ?(?:de |of )?)(?:disco|disk|storage|ssd|nvme|armazenamento|hd|scratch)\b"
 _MIN_CUE = re.compile(
@@ -52,7 +57,7 @@ _COUNTS = (
 _ONE_GPU = re.compile(
     rf"\b(?:uma?|one|single|1|unica) (?:unica |single |so )?{_GPU}\b|\b{_GPU} unica\b|\bsingle[ -]gpu\b"
 )
-_NODES = r"<n> ?(?:x )?(?:nodes?|nos|maquinas|machines|servers?|servidores)\b"
+_NODES = r"<n>[ -]?(?:x )?(?:nodes?|nos|maquinas|machines|servers?|servidores)\b"
 _ONE_NODE = re.compile(
     r"\b(?:single|one|1|um unico|unico|uma unica|um so)[ -](?:node|no|maquina|machine|server|servidor)\b"
 )
@@ -83,7 +88,13 @@ def read_machine(page: Page) -> None:
     for pattern in _COUNTS:
         for match in page.find(pattern):
             page.say("n_gpus", int(page.number(match).count), match)
-    if _ONE_GPU.search(page.text) and "compare" not in page.said and "observed" not in page.said:
+    one = _ONE_GPU.search(page.text)
+    if (
+        one
+        and not re.search(r"\b(?:cada|each)\b[^.;,]{0,24}$", page.text[: one.start()])
+        and "compare" not in page.said
+        and "observed" not in page.said
+    ):
         page.say("n_gpus", 1)
     if named := re.search(r"\bsm[_ -]?(\d{2,3})\b", page.text) or re.search(
         r"\bcompute capability (?:de |of )?(\d{1,2})[. ](\d)\b", page.text
@@ -132,6 +143,8 @@ def _read_observed(page: Page) -> None:
 
 
 def _read_vram(page: Page) -> None:
+    for match in page.find(_ENOUGH):
+        page.say("vram_max_gb", page.number(match).count, match)
     can = _MAX_CUE.search(page.text) is not None
     asked_whether = "?" in page.text
     for pattern in _VRAM:

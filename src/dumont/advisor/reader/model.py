@@ -100,6 +100,8 @@ def _of_family(text: str, at: int, match: re.Match[str]) -> tuple[int, int, Mode
 
 def _name(family: Family, tail: re.Match[str], size: str) -> str:
     version = tail.group("version") or ""
+    if family.name == "DeepSeek" and version:
+        version = f"V{version}"
     parts = [family.name + (f"{family.joint}{version}" if version else "")]
     parts += _variants(tail.group("variants"))
     if size and not (family.name == "DeepSeek" and size in _WHOLE_DEEPSEEK):

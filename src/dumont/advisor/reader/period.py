@@ -20,6 +20,10 @@ _DEADLINE = (
     rf"\b{_BY} ?:? ?(?:the next |os proximos |mais |about |uns |umas |cerca de |umas )?<n>[ -]?{_UNIT}",
     rf"<n>[ -]?{_UNIT} (?:no maximo|max|maximo|deadline|de prazo|tops|at most|or less|ou menos|from now)",
     rf"\b(?:prazo|deadline)[^.;\ue000]{{0,12}}<n>[ -]?{_UNIT}",
+    (
+        rf"<n>[ -]?{_UNIT} (?:para|pra|to|until|ate) (?:terminar|acabar|entregar|concluir|finish"
+        r"|complete|deliver|get it|fazer|rodar|train|treinar|a entrega|do it)\b"
+    ),
 )
 _ONE_DEADLINE = re.compile(
     r"\b(?:em(?: menos de| ate)?|within|in(?: under| less than)?|under|menos de|dentro de"
@@ -270,7 +274,8 @@ def _read_office_hours(page: Page) -> None:
         page.say("schedule", "Mon-Fri" if days else "seg-sex")
     if match := re.search(
         (
-            r"\b(a few|few|some|a couple of|couple of|algumas|poucas|umas|pouca) (hours|horas)(?: a| per"
+            r"\b(a few|few|some|a couple of|couple of|a couple|couple|algumas|poucas|umas|pouca) (hours"
+            r"|horas)(?: a| per"
             r"| por| each| na) (week|day|month|semana|dia|mes)\b"
         ),
         text,
@@ -366,8 +371,8 @@ def _loose_pt(page: Page) -> str | None:
             rf"|prazo) (?:a |o )?(?:proxim[ao] )?{_DAY_PT}{_DAYTIME_PT}\b"
         ),
         page.text,
-    ):
-        parts = {"manha": " de manhã", "tarde": " à tarde", "noite": " à noite", "cedo": " cedo", None: ""}
+    ) or re.search(rf"\b{_DAY_PT} que vem(?P<part>)", page.text):
+        parts = {"manha": " de manhã", "tarde": " à tarde", "noite": " à noite", "cedo": " cedo", None: "", "": ""}
         return _WEEKDAYS_PT[match.group("day")] + parts[match.group("part")] + _at_clock(page, match.end())
     found = [(m, form) for pattern, form in _LOOSE_PT if (m := re.search(rf"\b(?:{pattern})\b", page.text))]
     if not found:

@@ -55,7 +55,7 @@ _FRAMES = (
     rf"<n> ?(?:[a-z]+ )?{_FRAME}\b(?! ?(?:/|por|per) ?s)",
     (
         r"<n> (?:stills?|renders|renderizacoes|cenas estaticas|imagens estaticas|cameras|vistas|views"
-        r"|imagens|images|shots)\b"
+        r"|imagens?|imagem|images?|shots|still|frame)\b"
     ),
 )
 _ONE_STILL = re.compile(
@@ -199,7 +199,7 @@ def _read_frames(page: Page) -> None:
                 ),
                 page.text,
             )
-            if clip:
+            if clip or "fps" in page.said:
                 page.say("duration_s", page.number(match).count * (60 if minutes else 1), match)
 
 

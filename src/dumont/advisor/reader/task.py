@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from dumont.advisor.reader.page import Page
 
+PRETRAINING_TOKENS_MIN = 5e9  # nobody fine-tunes on so many; "training on 20B tokens" is pretraining
 _TRAINING = ("finetune", "train", "lora", "qlora", "full", "dreambooth")
 _TUNING = ("finetune", "lora", "qlora", "full", "dpo", "rl")
 
@@ -88,7 +89,12 @@ def _video(page: Page) -> str | None:
 
 def _diffusion(page: Page) -> str | None:
     kinds = page.kinds()
-    drawn = page.heard("image") and page.heard("generate", "dreambooth", "lora") and not page.heard("vision", "batch")
+    drawn = (
+        page.heard("drawing_software")
+        or page.heard("image")
+        and page.heard("generate", "dreambooth", "lora")
+        and not page.heard("vision", "batch")
+    )
     if "diffusion" not in kinds and not (drawn and not kinds):
         return None
     if page.heard("lora", "qlora"):
@@ -125,6 +131,8 @@ def _text(page: Page) -> str | None:
 
 
 def _llm_training(page: Page) -> str | None:
+    if page.heard("rl_sim") and not page.models:
+        return "rl"
     if not _is_llm(page):
         return None
     if page.heard("distill") and not any("Distill" in model.name for model in page.models):
@@ -139,7 +147,10 @@ def _llm_training(page: Page) -> str | None:
         return "llm-lora"
     if page.heard("full") and not page.heard("lora", "qlora"):
         return "llm-full-ft"
-    return "llm-ft-unspecified" if page.heard("finetune", "train", "lora", "qlora") else None
+    if page.heard("finetune", "train", "lora", "qlora"):
+        return "llm-ft-unspecified"
+    used = page.heard("serve", "server_software", "chatbot", "users", "alone", "chat", "run", "generate")
+    return "llm-ft-unspecified" if page.heard("trainish") and not used else None
 
 
 def _llm_use(page: Page) -> str | None:
@@ -162,6 +173,10 @@ def _llm_use(page: Page) -> str | None:
 
 def settle_use(page: Page) -> None:
     """Settle how a language model is used once the numbers are read: one user chats, many are served."""
+    data = page.said.get("dataset_size")
+    if page.task == "llm-ft-unspecified" and not page.heard("finetune") and isinstance(data, dict):
+        if data["unit"] == "tokens" and data["value"] >= PRETRAINING_TOKENS_MIN:
+            page.said["task"] = "llm-pretrain"
     if page.task not in ("llm-serving", "llm-chat-single", "llm-batch-inference"):
         return
     users = page.said.get("n_users")
@@ -170,7 +185,7 @@ def settle_use(page: Page) -> None:
         page.said["task"] = "llm-serving"
     elif users == 1 and not page.heard("serve", "chatbot"):
         page.said["task"] = "llm-chat-single"
-    elif "dataset_size" in page.said and page.heard("batch"):
+    elif "dataset_size" in page.said and page.heard("batch", "generate") and not page.heard("chatbot"):
         page.said["task"] = "llm-batch-inference"
 
 

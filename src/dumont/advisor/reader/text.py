@@ -48,6 +48,7 @@ finetunar
 """
 _PORTUGUESE = frozenset(_PORTUGUESE_WORDS.split())
 _ENGLISH_WORDS = """
+million billion thousand pages scanned generation training inference weeks nodes cards each there
 hi hello there hey cloud path queue movie mine mining play game games stream rendering renders farm real time voice live
 classify translate summarize transcribe embed detect upscale cost price budget batch course students lab workshop
 the an of on in for with without and or to i my me we our need needs want wants have has can could is are be

@@ -27,10 +27,11 @@ _LENGTH = (
     r"<n>[ -]?(?:tokens? |tok )?(?:de |of )?(?:seq(?:uence)?s?|seqlen|comprimento|sequencia)\b",
     (
         r"\b(?:contexto|context|ctx|janela|window|context[ -_]?(?:len(?:gth)?|window|size)|n_ctx"
-        rf"|num_ctx|janela de contexto|max[ -]model[ -]len){_IS}<n>"
+        rf"|num_ctx|janela de contexto|max[ -]model[ -]len)(?: (?:longo|curto|grande|maximo|long|max))?{_IS}<n>"
     ),
     r"<n>[ -]?(?:tokens? |tok )?(?:de |of |em |para )?(?:contexto|context|ctx|janela)\b",
 )
+_AT_LENGTH = r"(?:\b(?:at|com|em|a|de|with)|@) ?<n>(?= (?:on|for|in|no|na|em|para|com|with|each|e|and)\b|$|[,.;?!)])"
 _BATCH = (
     ("global_batch", r"\b(?:global|effective|efetivo|total)[ _-]?batch(?:[ _-]?size)?(?: of| de)? ?[:=]? ?<n>"),
     ("global_batch", r"\b(?:batch|lote)(?:[ _-]?size)? (?:global|efetivo|total|effective)(?: of| de)? ?[:=]? ?<n>"),
@@ -47,6 +48,7 @@ _BATCH = (
     ),
     ("batch", r"<n> (?:de )?(?:batch|batch size|por lote|per batch)\b"),
 )
+_KILOS = frozenset(2.0**power for power in range(9))
 _LENGTHS = frozenset(2**power for power in range(8, 18))
 _PLAIN = (
     ("epochs", r"<n> ?(?:x )?(?:epocas?|epochs?|epoch|eps?)\b"),
@@ -196,6 +198,11 @@ def read_training(page: Page) -> None:
             trained = page.task in _TRAINED_FROM_TOKENS or (page.task == "unknown" and is_training(page))
             page.say("seq_len" if trained else "context_len", tokens_of(page.number(match)), match)
     _read_tokens_each(page)
+    if page.task.startswith("llm"):
+        for match in page.find(_AT_LENGTH):
+            number = page.number(match)
+            if number.suffix == "k" and number.value in _KILOS:
+                page.say("seq_len" if page.task in _TRAINED_FROM_TOKENS else "context_len", tokens_of(number), match)
     if page.task in _TRAINED_FROM_TOKENS:
         for match in page.find(
             r"<n>[ -]?(?:tokens?|toks?)\b(?! (?:de |of )?(?:dados|data|texto|text|por seg|per sec|/s"

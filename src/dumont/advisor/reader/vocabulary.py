@@ -19,6 +19,11 @@ SIGNALS: dict[str, str] = {
     "|treinar tudo|treinamento completo|treino completo|finetune inteiro|full-parameter|full weight"
     "|all the weights|full bf16 finetun"
     "|full ft|modelo inteiro|completo do|full sft|full-finetun",
+    "trainish": (
+        "zero-1 zero-2 zero-3 fsdp fsdp2 epocas epoca epochs epoch optimizer otimizador adamw "
+        "adafactor gradient checkpointing deepspeed unsloth axolotl torchtune seq "
+        "|learning rate|grad accum"
+    ),
     "pretrain": (
         "pretrain* pretrein* |pre-train|pre-trein|pre train|pre trein|from scratch|do zero|from zero|train a gpt"
     ),
@@ -38,9 +43,12 @@ SIGNALS: dict[str, str] = {
     "serve": "serve serving servir servindo deploy* hospedar hosting host api apis endpoint endpoints "
     "producao production rag"
     " atendimento backend websocket rps qps |chat-bot|em producao|in production|req/s|requests per second"
-    "|openai compatible|requisicoes por|requests/s|colocar no ar|por no ar|subir uma api|req por",
+    "|openai compatible|requisicoes por|requests/s|colocar no ar|no ar|online|always on|por no ar"
+    "|subir uma api|req por",
     "server_software": "vllm sglang tgi tensorrt-llm lmdeploy |triton inference|tensorrt llm|tensorrt-llm",
-    "chatbot": "chatbot* bot bots assistente assistant copilot copiloto |assistente virtual",
+    "chatbot": (
+        "agente agentes agent agents chatbot* bot bots assistente assistant copilot copiloto |assistente virtual"
+    ),
     "chat": (
         "chat chatting conversar conversando bater papo roleplay rp sillytavern |open webui|para eu conversar|talk to"
     ),
@@ -64,6 +72,11 @@ SIGNALS: dict[str, str] = {
     "avatares logo logos retrato* portrait* dreambooth"
     " comfyui a1111 automatic1111 img2img txt2img inpaint* text2img forge fooocus kohya controlnet "
     "|text to image|text-to-image|difusao|diffusion|image gen",
+    "drawing_software": (
+        "comfyui a1111 automatic1111 forge fooocus txt2img img2img text2img webui |text to image"
+        "|text-to-image|texto para imagem|geracao de imagens|geracao de imagem|image generation"
+        "|gerador de imagens|gerar imagens|generate images"
+    ),
     "dreambooth": "dreambooth |textual inversion",
     "video": (
         "footage video videos clip clips clipe clipes filme filmes animar i2v t2v v2v |text to video"
@@ -89,7 +102,8 @@ SIGNALS: dict[str, str] = {
         "|on the fly|live sub"
     ),
     "speak": (
-        "tts |text to speech|text-to-speech|voice clon|clonar voz|clonar a voz|clonar minha voz"
+        "tts dublar dublagem dubbing |voz clonada|minha voz|text to speech|text-to-speech|voice clon"
+        "|clonar voz|clonar a voz|clonar minha voz"
         "|clonagem de voz|sintese de voz|texto para fala|texto em fala|texto para voz|voice synth"
         "|voiceover|voice over|narrar|audiobook|clone my voice|clone voices|narracao"
     ),
@@ -175,6 +189,12 @@ sei know sure pressa rush hurry more less limite limit problem problema idea ide
 preciso only so apenas just matter importa
 """
 _NO_NEGATION_BEFORE = frozenset(_NO_NEGATION_BEFORE_WORDS.split())
+# What somebody may say they do not want; "my PC can't take Blender" still is about Blender.
+_DENIABLE_WORDS = """
+finetune train lora qlora full pretrain continued dpo rl distill quantize serve chat chatbot
+realtime batch mining game render notebook eval alone users
+"""
+_DENIABLE = frozenset(_DENIABLE_WORDS.split())
 _OTHERWISE = {  # words that mean something else before these ("full hd" trains nothing)
     "full": frozenset(
         """hd time stack day dataset context speed power precision video hours load length resolution page pages
@@ -257,13 +277,15 @@ def signals_of(text: str, lang: Lang) -> tuple[frozenset[str], frozenset[str]]:
         since_negator += 1
         if token in _OTHERWISE and at + 1 < len(tokens) and tokens[at + 1] in _OTHERWISE[token]:
             continue
-        (denied if since_negator <= _REACH else heard).update(_of_word(token, lexicon))
+        found = _of_word(token, lexicon)
+        heard |= found if since_negator > _REACH else found - _DENIABLE
+        denied |= found & _DENIABLE if since_negator <= _REACH else set()
     for phrase, signal in lexicon.phrases:
         where = text.find(phrase)
         while where >= 0 and where > 0 and text[where - 1].isalnum():
             where = text.find(phrase, where + 1)
         if where >= 0:
-            (denied if _is_denied(text[:where], negators) else heard).add(signal)
+            (denied if signal in _DENIABLE and _is_denied(text[:where], negators) else heard).add(signal)
     return frozenset(heard), frozenset(denied - heard)
 
 
