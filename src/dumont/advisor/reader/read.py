@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from dumont.advisor.note import Note
 from dumont.advisor.reader.card import mark_cards
 from dumont.advisor.reader.data import read_data, read_media
 from dumont.advisor.reader.load import read_load
@@ -26,16 +27,12 @@ Reader = Literal["rules", "llm"]
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """What was read: the workload, the question's language, who read it, and what the person should know about that.
-
-    `cut` says that the text was longer than what is read; `notes` are English sentences about the reading itself.
-    """
+    """What was read: the workload, the question's language, who read it, and what the person should know about that."""
 
     workload: Workload
     lang: Lang
     reader: Reader = "rules"
-    cut: bool = False
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
 
 
 def read(text: str, lang: Lang = "pt-BR") -> Reading:
@@ -58,7 +55,7 @@ def read(text: str, lang: Lang = "pt-BR") -> Reading:
     read_data(page)
     read_terms(page, raw)
     settle_use(page)
-    return Reading(workload=valid_part(page.said), lang=said_in, cut=len(text) > TEXT_CHARS_MAX)
+    return Reading(workload=valid_part(page.said), lang=said_in, notes=_notes(page, text))
 
 
 def _marked(text: str, lang: Lang) -> Page:
@@ -68,6 +65,11 @@ def _marked(text: str, lang: Lang) -> Page:
     marked, numbers = mark_numbers(with_models, lang)
     heard, _ = signals_of(plain, lang)
     return Page(marked, lang, numbers, models, cards, heard, plain)
+
+
+def _notes(page: Page, text: str) -> tuple[Note, ...]:
+    refused = {"invalid-mining": (Note.MINING,), "invalid-gaming": (Note.GAMING,)}.get(page.task, ())
+    return (*refused, Note.CUT) if len(text) > TEXT_CHARS_MAX else refused
 
 
 def _read_model(page: Page) -> None:

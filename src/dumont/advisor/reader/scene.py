@@ -188,8 +188,8 @@ def _read_frames(page: Page) -> None:
         page.say("frames", 1)
     if page.task.startswith(("video", "render")):
         for match in page.find(
-            r"<n>[ -]?(?P<unit>s|seg|segundos?|sec|secs|seconds?|minutos?|minutes?|min)\b(?! ?(?:por|per|/"
-            r"|a |cada|each))"
+            r"<n>[ -]?(?P<unit>s|seg|segundos?|sec|secs|seconds?|minutos?|minutes?|min)\b"
+            r"(?! ?(?:por|per|/|a|cada|each) ?(?:frame|quadro|imagem|image|seg|s)\b)"
         ):
             minutes = match.group("unit").startswith("m")
             clip = re.search(

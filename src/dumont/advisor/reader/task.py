@@ -89,12 +89,10 @@ def _video(page: Page) -> str | None:
 
 def _diffusion(page: Page) -> str | None:
     kinds = page.kinds()
-    drawn = (
-        page.heard("drawing_software")
-        or page.heard("image")
-        and page.heard("generate", "dreambooth", "lora")
-        and not page.heard("vision", "batch")
+    pictured = (
+        page.heard("image") and page.heard("generate", "dreambooth", "lora") and not page.heard("vision", "batch")
     )
+    drawn = page.heard("drawing_software") or pictured
     if "diffusion" not in kinds and not (drawn and not kinds):
         return None
     if page.heard("lora", "qlora"):
@@ -174,9 +172,9 @@ def _llm_use(page: Page) -> str | None:
 def settle_use(page: Page) -> None:
     """Settle how a language model is used once the numbers are read: one user chats, many are served."""
     data = page.said.get("dataset_size")
-    if page.task == "llm-ft-unspecified" and not page.heard("finetune") and isinstance(data, dict):
-        if data["unit"] == "tokens" and data["value"] >= PRETRAINING_TOKENS_MIN:
-            page.said["task"] = "llm-pretrain"
+    tokens = data["value"] if isinstance(data, dict) and data["unit"] == "tokens" else 0
+    if page.task == "llm-ft-unspecified" and not page.heard("finetune") and tokens >= PRETRAINING_TOKENS_MIN:
+        page.said["task"] = "llm-pretrain"
     if page.task not in ("llm-serving", "llm-chat-single", "llm-batch-inference"):
         return
     users = page.said.get("n_users")
