@@ -60,9 +60,10 @@ _NOT_THE_DATA = (
 )
 _COUNTED = (
     r"<n> ?(?:de |of )?(?:\+ ?)?(?:(?!(?:e|and|ou|or|em|in|com|with|para|for|to|by|no|na|usando"
-    r"|using|on|at|h|x|gb|vezes|epocas|epochs|steps"
+    r"|using|on|at|h|x|gb|vezes|epocas|epochs|steps|min|mins|minutos|minutes|horas|hours|hrs|dias"
+    r"|days|segundos|seconds|s|seg"
     rf"|passos)\b)(?:[a-z0-9'>/\u00e0-\u00ff-]{{2,20}}|\ue000\d+\ue000 x \ue000\d+\ue000|\ue001\d+\ue001) (?:de "
-    rf"|of )?){{0,2}}?(?P<noun>{_ANY})\b{_NOT_THE_DATA}"
+    rf"|of )?){{0,2}}?(?P<noun>{_ANY})\b(?!-[a-z]){_NOT_THE_DATA}(?! (?:cada|each)\b)"
 )
 _LABELLED = (
     r"\b(?:dataset|dados|corpus|base|data ?set|conjunto de dados)(?: (?:de|of|com|with|tem|has|is"
@@ -95,8 +96,10 @@ _MEDIA = (
     ),
 )
 _MANY_FILES = (
-    rf"<n> (?:[a-z]+ )?(?P<what>{_SPOKEN}|videos?|arquivos|files),? (?:de |of |com |with |x )?"
-    rf"(?:cerca de |about |around |uns |em media |on average )?<n>[ -]?{_H}(?: cada| each| long)?\b"
+    rf"<n> (?:de )?(?:[a-z]+ )?(?P<what>{_SPOKEN}|videos?|arquivos|files)(?: (?!de |of )[a-z]+){{0,3}},?"
+    r" (?:de |of |com |with |x |a )?(?:cerca de |about |around |uns |umas |em media |on average "
+    r"|averaging |media de )?"
+    rf"<n>[ -]?{_H}(?: cada| each| long)?\b"
 )
 
 
@@ -107,8 +110,9 @@ def read_media(page: Page) -> None:
         return
     for match in page.find(_MANY_FILES):
         total = page.number(match).count * page.number(match, 2).count
-        filmed = re.fullmatch(_FILMED, match.group("what")) is not None and not speech
-        page.say("dataset_size", {"value": int(page.number(match).count), "unit": "videos" if filmed else "files"})
+        videos = re.fullmatch(_FILMED, match.group("what")) is not None
+        filmed = videos and not speech
+        page.say("dataset_size", {"value": int(page.number(match).count), "unit": "videos" if videos else "files"})
         page.say("video_hours" if filmed else "audio_hours", _hours(total, match.group("unit")), match)
     for pattern in _MEDIA:
         for match in page.find(pattern):

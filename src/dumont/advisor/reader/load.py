@@ -6,7 +6,8 @@ from dumont.advisor.reader.page import Page
 
 _PEOPLE = (
     r"(?:usuari[oa]s?|users?|clientes?|customers?|pessoas|people|alunos|alunas|students?"
-    r"|funcionari[oa]s|estudantes|pupils|employees|atendentes|devs|developers|colegas|agents|seats"
+    r"|funcionari[oa]s|estudantes|pupils|kids|criancas|employees|atendentes|devs"
+    r"|developers|colegas|agents|seats"
     r"|colaboradores|pacientes|advogad[oa]s|medic[oa]s|professores|teachers|pesquisador(?:es|as)"
     r"|researchers|analistas|analysts|engineers|engenheir[oa]s|amigos|friends|vendedores|coworkers"
     r"|operadores|visitantes|visitors|members|membros|viewers|editors|artistas|artists|designers"
@@ -108,7 +109,10 @@ _PROMPT = (
             r"|tokens))* ?[:=~]? ?<n>(?! ?(?:ms|s\b|seg))"
         ),
     ),
-    ("avg_prompt_tokens", r"<n> ?(?:tokens? |toks? )?(?:de |of )?(?:prompts?|entrada|input|in)\b"),
+    (
+        "avg_prompt_tokens",
+        r"<n> ?(?:(?:tokens? |toks? )(?:de |of )?(?:prompts?|entrada|input|in)|(?:de |of )?(?:prompt|input|entrada))\b",
+    ),
     (
         "avg_output_tokens",
         (

@@ -22,6 +22,7 @@ _VRAM = (
         rf"|no minimo))? <n> ?{_GB}\b(?P<plus>\+)?"
     ),
     rf"<n> ?-?{_GB}\b(?P<plus>\+)? ?(?:nvidia )?{_GPU}\b",
+    rf"\b(?:em|in|on|com|with) <n> ?{_GB}\b(?=[?,.;]|$)",
     rf"<n> ?{_GB}\b(?P<plus>\+)?(?= (?:each|cada|por placa|per gpu|per card))",
     rf"(?P<plus>{_LEAST}|>=?)(?: de)? ?<n> ?{_GB}\b(?! ?(?:de |of )?(?:ram|disco|disk|storage|ssd))",
     rf"<n> ?{_GB}(?P<plus>\+)(?! ?(?:de |of )?(?:ram|disco|disk|storage|ssd))",
@@ -37,13 +38,14 @@ _VRAM = (
 )
 _ENOUGH = (
     rf"<n> ?{_GB} (?:de (?:vram|ram|memoria) |of vram |vram )?(?:is |are |sao |e )?(?:enough"
-    r"|suficientes?|bastam?|chegam?|da\\b|daria|sufficient)"
+    r"|plenty|suficientes?|bastam?|chegam?|da\b|daria|sufficient)"
 )
 _DISK = r"<n> ?(?P<unit>gb|tb)(?: ?(?:de |of )?)(?:disco|disk|storage|ssd|nvme|armazenamento|hd|scratch)\b"
 _MIN_CUE = re.compile(
-    r"\b(?:preciso|precisa|precisamos|needs?|require[sd]?|quero|want|eats?|usa|uses?|consome|ocupa"
+    r"\b(?:preciso|precisa|precisamos|needs?|require[sd]?|eats?|usa|uses?|consome|ocupa"
     rf"|takes|requer|exige|minim[oa]|peak|pico)\b|{_LEAST}|>"
 )
+_WISH = re.compile(rf"{_MIN_CUE.pattern}|\b(?:quero|want)\b")
 _MAX_CUE = re.compile(
     r"\b(?:cabe|cabem|caber|fits?|rola|roda|consigo|possible|possivel|posso|can|enough|da (?:para"
     r"|pra|em)|suficiente|aguenta|tenho|have|i've|my|minha|max(?:imo)?|ate|up to|limit\w*|apenas"
@@ -121,7 +123,8 @@ def _read_cards(page: Page) -> None:
     if wanted and not _owned_and_failing(page, wanted[0][1]):
         card = wanted[0][0]
         page.say("gpu_pref", card.name)
-        page.say("n_gpus", card.count)
+        each = re.search(r"\b(?:cada|each)\b[^.;,]{0,24}$", page.text[: wanted[0][1]])
+        page.say("n_gpus", None if each else card.count)
         if card.vram_gb is not None:
             page.say("vram_max_gb", card.vram_gb)
 
@@ -159,7 +162,7 @@ def _read_vram(page: Page) -> None:
                 page.text[max(0, match.start() - 16) : match.start()],
             )
             fits = (can or (on_one and asked_whether)) and not page.task.startswith("render")
-            smaller = fits and not least and not _MIN_CUE.search(around)
+            smaller = fits and not least and not (_MIN_CUE if asked_whether else _WISH).search(around)
             page.say("vram_max_gb" if smaller else "vram_min_gb", page.number(match).count, match)
 
 

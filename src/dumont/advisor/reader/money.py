@@ -5,7 +5,10 @@ import re
 from dumont.advisor.reader.page import Page
 
 _SIGNS = r"(?P<sign>r\$|us\$|u\$|usd|brl|eur|gbp|\$|€|£)"
-_NAMES = r"(?P<name>reais|real|brl|dolares|dolar|dollars?|usd|us\$|u\$|euros?|eur|€|\$|libras|pounds?|gbp|£)"
+_NAMES = (
+    r"(?P<name>centavos?|cents?|reais|real|brl|dolares|dolar|dollars?|usd|us\$|u\$|euros?|eur|€|\$"
+    r"|libras|pounds?|gbp|£)"
+)
 _RANGE = r"(?:<n>(?: ?(?:-|a|ate|to|e|and|or|ou) ?)(?:r\$|us\$|\$|€|£)? ?)?"
 _PATTERNS = (
     rf"(?:{_SIGNS}) ?{_RANGE}<n>",
@@ -71,6 +74,9 @@ def read_budget(page: Page) -> None:
 def _say(page: Page, match: "re.Match[str]", currency: str) -> None:
     found = page.numbers_in(match)
     amount = found[-1].count if found[-1].scale > 1 else max(number.count for number in found)
+    if re.search(r"\b(?:cents?|centavos?)$", match.group()):
+        amount /= 100
+        currency = "BRL" if match.group().endswith(("centavo", "centavos")) else "USD"
     if amount > 0:
         per = _per(
             page.text[match.end() : match.end() + _AROUND], page.text[max(0, match.start() - _AROUND) : match.start()]

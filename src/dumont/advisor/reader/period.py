@@ -21,6 +21,11 @@ _DEADLINE = (
     rf"<n>[ -]?{_UNIT} (?:no maximo|max|maximo|deadline|de prazo|tops|at most|or less|ou menos|from now)",
     rf"\b(?:prazo|deadline)[^.;\ue000]{{0,12}}<n>[ -]?{_UNIT}",
     (
+        r"\b(?:have|tenho|temos|got|restam|faltam|tem) (?:only |so |apenas "
+        rf"|mais )?<n>[ -]?{_UNIT}(?! (?:de|of) (?:audio|video|\w*grava|podcast|aula|speech|fala"
+        r"|footage|dados|data))"
+    ),
+    (
         rf"<n>[ -]?{_UNIT} (?:para|pra|to|until|ate) (?:terminar|acabar|entregar|concluir|finish"
         r"|complete|deliver|get it|fazer|rodar|train|treinar|a entrega|do it)\b"
     ),
@@ -36,6 +41,7 @@ _DURATION = (
         r"|during|across) (?:cerca de |about |uns |umas |up to |ate |the next "
         rf"|around )?<n>[ -]?{_UNIT}"
     ),
+    r"<n>[ -]?(?P<unit>hours?|h|day|days|week) (?:demo|event|show|livestream|session|presentation|expo|fair)\b",
     (
         rf"<n>[ -]?{_UNIT} (?:de (?:uso|gpu|aluguel|evento)|of (?:use|gpu time|compute|rental)|straight"
         r"|seguid[oa]s|nonstop|rental|event)"
@@ -179,7 +185,7 @@ def _read_sessions(page: Page) -> None:
         page.say("hours_per_session", page.number(match, 2).count)
         page.say("sessions", int(page.number(match).count), match)
     for match in page.find(
-        r"<n>[ -]?(?:h|hs|hrs?|horas?|hours?)(?: [a-z]+){0,2}?(?: (?:every|each|on|toda|todo|todos os|todas as|nos|aos"
+        r"<n>[ -]?(?:h|hs|hrs?|horas?|hours?)(?: [a-z]+){0,2}?(?: (?:every|each|toda|todo|todos os|todas as|nos|aos"
         rf"|por)) (?:{_DAY_EN}|{_DAY_PT.replace('day', 'dia')})s?\b"
     ):
         page.say("hours_per_session", page.number(match).count)
@@ -345,9 +351,12 @@ def _half(match: "re.Match[str]") -> str | None:
     return {"da manha": "am", "da tarde": "pm", "da noite": "pm"}.get(match.group("half") or "", match.group("half"))
 
 
+_USED = ("unknown", "notebook", "dev", "llm-serving", "llm-chat-single", "diffusion-inference")
+
+
 def _read_leftover(page: Page) -> None:
     """A bare time at the end of a request for a machine ("1 GPU, NVIDIA, 5 days") is how long it is wanted."""
-    if page.task == "unknown" and "duration_h" not in page.said and "deadline_h" not in page.said:
+    if page.task in _USED and "duration_h" not in page.said and "deadline_h" not in page.said:
         for match in page.find(rf"(?:^|, |; )<n>[ -]?{_UNIT}(?=$|[,.;])"):
             page.say("duration_h", _hours(page.number(match).count, match.group("unit")), match)
 

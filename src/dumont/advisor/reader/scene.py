@@ -54,7 +54,8 @@ _FRAME = r"(?:frames?|quadros?)"
 _FRAMES = (
     rf"<n> ?(?:[a-z]+ )?{_FRAME}\b(?! ?(?:/|por|per) ?s)",
     (
-        r"<n> (?:stills?|renders|renderizacoes|cenas estaticas|imagens estaticas|cameras|vistas|views"
+        r"<n> (?:(?!k\b|x\b|spp\b)[a-z]+ )?(?:stills?|renders|renderizacoes|cenas estaticas"
+        r"|imagens estaticas|cameras|vistas|views"
         r"|imagens?|imagem|images?|shots|still|frame)\b"
     ),
 )

@@ -28,7 +28,20 @@ def read_size(page: Page) -> None:
         _lend_size(page)
 
 
+_STUDENT = (
+    r"\b(?:num|numa|em um|para um|pra um|para|into|to|in|down to)(?: an?)? (?:modelo |model "
+    r"|student |aluno )?(?:de |of )?<n>"
+)
+
+
 def _read_teacher(page: Page) -> None:
+    sized = [model for model in page.models if model.params_b is not None]
+    student = page.first(_STUDENT)
+    if len(sized) == 1 and student and page.number(student).suffix in ("b", "bi", "m"):
+        page.say("teacher_params_b", sized[0].params_b)
+        page.say("params_b", _billions(page.number(student)), student)
+        page.models.remove(sized[0])
+        return
     for pattern in (
         r"<n>b? teacher",
         r"teacher (?:model )?(?:of |de |with |com )?<n>",

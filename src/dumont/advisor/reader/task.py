@@ -179,10 +179,10 @@ def settle_use(page: Page) -> None:
         return
     users = page.said.get("n_users")
     served = "throughput" in page.said or "concurrency" in page.said or (users or 1) > 1
-    if served and not (page.task == "llm-batch-inference" and users is None):
-        page.said["task"] = "llm-serving"
-    elif users == 1 and not page.heard("serve", "chatbot"):
+    if users == 1 and not page.heard("serve", "chatbot"):
         page.said["task"] = "llm-chat-single"
+    elif served and not (page.task == "llm-batch-inference" and users is None):
+        page.said["task"] = "llm-serving"
     elif "dataset_size" in page.said and page.heard("batch", "generate") and not page.heard("chatbot"):
         page.said["task"] = "llm-batch-inference"
 

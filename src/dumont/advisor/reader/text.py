@@ -87,8 +87,6 @@ _SLANG = {
         "pros": "para os",
         "pras": "para as",
         "prum": "para um",
-        "ta": "esta",
-        "to": "estou",
         "img": "imagem",
         "imgs": "imagens",
         "msgs": "mensagens",
@@ -144,7 +142,9 @@ _FINETUNE = re.compile(
 )
 _GLUED = (
     (
-        re.compile(r"(?<![\w-])(rank|r|bs|batch|batchsize|seq|ctx|lote|grad_?accum|epochs?|steps?|alpha)[_=:]?(?=\d)"),
+        re.compile(
+            r"(?<![\w-])(?<!seek )(rank|r|bs|batch|batchsize|seq|ctx|lote|grad_?accum|epochs?|steps?|alpha)[_=:]?(?=\d)"
+        ),
         r"\1 ",
     ),
     (re.compile(r"(?<=\d)[ ]?[x*][ ]?(?=\d)"), " x "),
@@ -158,7 +158,7 @@ _GLUED = (
     (re.compile(r"\bw/o?\b ?"), lambda m: "without " if "o" in m.group() else "with "),
 )
 _SPACES = re.compile(r"\s+")
-_WORD = re.compile(r"[a-z0-9]+")
+_WORD = re.compile(r"(?<![\w-])[a-z0-9]+(?![\w-])")
 _REPEATED = re.compile(r"([^\d\s])\1{3,}")
 
 _ORDER = re.compile(

@@ -43,7 +43,8 @@ _BATCH = (
         "batch",
         (
             r"\b(?:micro[ -]?batch|batch|batchsize|bs|mbs|lote|lotes)(?:[ _-]?size)?(?: (?:of|de|size"
-            r"|por gpu|per gpu))? ?[:=]? ?<n>"
+            r"|por gpu|per gpu))? ?[:=]? ?<n>(?! ?(?:clips|videos|images|imagens|fotos|docs|documents"
+            r"|prompts|files|requests|frames))"
         ),
     ),
     ("batch", r"<n> (?:de )?(?:batch|batch size|por lote|per batch)\b"),
@@ -53,7 +54,7 @@ _LENGTHS = frozenset(2**power for power in range(8, 18))
 _PLAIN = (
     ("epochs", r"<n> ?(?:x )?(?:epocas?|epochs?|epoch|eps?)\b"),
     ("epochs", r"\b(?:epocas|epochs?|num_train_epochs) ?[:=]? ?<n>"),
-    ("steps", r"<n> ?(?:steps?|passos?|iters?|iterations?|iteracoes|optimizer steps)\b"),
+    ("steps", r"<n> ?(?:de |of )?(?:steps?|passos?|iters?|iterations?|iteracoes|optimizer steps)\b"),
     ("steps", r"\b(?:steps|passos|max_steps|iters) ?[:=]? ?<n>"),
     ("lora_r", r"\b(?:r|rank|lora_r|lora rank|posto)(?: of| de)? ?[:=]? ?<n>"),
     ("folds", r"<n>[ -]?(?:folds?|dobras)\b"),
@@ -149,7 +150,8 @@ def read_format(page: Page, raw: str) -> None:
         page.say("optimizer", name)
     if match := _CHECKPOINTING.search(raw):
         page.say("grad_ckpt", not (match.group("no") or match.group("off")))
-    for field, table in (("attention", _ATTENTION), ("parallelism", _PARALLELISM), ("precision", _PRECISION)):
+    attended = (("attention", _ATTENTION),) if page.task != "dev" else ()
+    for field, table in (*attended, ("parallelism", _PARALLELISM), ("precision", _PRECISION)):
         page.say(field, next((form for form, pattern in table if _said(pattern, raw)), None))
     _read_quant(page, raw)
 

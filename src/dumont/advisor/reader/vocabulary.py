@@ -59,9 +59,9 @@ SIGNALS: dict[str, str] = {
     "|um usuario|one user|uso proprio|my own use|so pra mim|somente para mim|apenas para mim"
     "|only for me|just for me|eu mesmo|by myself|so um usuario",
     "run": "rodar rodando rode roda run running executar usar inferencia inference infer rodo testar",
-    "batch": "classify classifi* resumi* summar* traduz* translat* extract* extrai* label* rotular anotar "
+    "batch": "captioning classify classifi* resumi* summar* traduz* translat* extract* extrai* label* rotular anotar "
     "annotat* categoriz* moder* processar"
-    " tag tagging sumariz* sumarizar |em lote|batch inference|inferencia em lote|offline inference"
+    " tag tagging sumariz* sumarizar |throughput job|em lote|batch inference|inferencia em lote|offline inference"
     "|synthetic data|dados sinteticos|gerar respostas"
     "|generate answers|batch job|llm as a judge|score all|dado sintetico|reescrev|rewrite|limpar textos",
     "embed": "embedding* embeddings vetoriz* vectoriz* embeds embed |busca semantica|semantic search",
@@ -275,6 +275,8 @@ def signals_of(text: str, lang: Lang) -> tuple[frozenset[str], frozenset[str]]:
             since_negator = 0
             continue
         since_negator += 1
+        if token == "serve" and lang == "pt-BR":  # "serve uma 3090?" asks whether it will do
+            continue
         if token in _OTHERWISE and at + 1 < len(tokens) and tokens[at + 1] in _OTHERWISE[token]:
             continue
         found = _of_word(token, lexicon)
