@@ -36,10 +36,10 @@ _STUDENT = (
 
 def _read_teacher(page: Page) -> None:
     sized = [model for model in page.models if model.params_b is not None]
-    student = page.first(_STUDENT)
-    if len(sized) == 1 and student and page.number(student).suffix in ("b", "bi", "m"):
+    learner = page.first(_STUDENT)
+    if len(sized) == 1 and learner and page.number(learner).suffix in ("b", "bi", "m"):
         page.say("teacher_params_b", sized[0].params_b)
-        page.say("params_b", _billions(page.number(student)), student)
+        page.say("params_b", _billions(page.number(learner)), learner)
         page.models.remove(sized[0])
         return
     for pattern in (

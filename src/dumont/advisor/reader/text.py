@@ -6,7 +6,7 @@ from typing import Literal
 
 Lang = Literal["pt-BR", "en"]
 
-TEXT_CHARS_MAX = 4_000
+TEXT_CHARS_MAX = 3_000
 NUMBER, MODEL, CARD = "\ue000", "\ue001", "\ue002"
 MARKS = f"{NUMBER}{MODEL}{CARD}"
 
