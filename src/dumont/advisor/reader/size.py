@@ -6,6 +6,7 @@ from dumont.advisor.reader.page import Model, Page
 _PARAMETERS = (
     r"<n>(?: ?(?:b|bi|bilhoes|billion|m|mi|milhoes|million))?(?: ?-?(?:de |of )?param(?:s|etros?|eters?|eter)?)\b"
 )
+_WHOLE_NAMES = frozenset({"DeepSeek-R1", "DeepSeek-V3", "Kimi-K2"})  # of one size, which is no part of the name
 _BARE = (
     r"<n>(?! ?(?:de |of )?(?:tokens?|toks?|reais|dolares|imagens|images|exemplos|examples|rows"
     r"|linhas|sentences|frases|itens|items|usd|brl))"
@@ -14,7 +15,7 @@ _BARE = (
 
 def read_size(page: Page) -> None:
     """Say params_b (and the teacher's, when something is distilled)."""
-    if page.heard("distill"):
+    if page.heard("distill") and not any("Distill" in model.name for model in page.models):
         _read_teacher(page)
     for match in page.find(_PARAMETERS):
         page.say("params_b", _billions(page.number(match)), match)
@@ -65,14 +66,10 @@ def _billions(number: Number) -> float | None:
 
 
 def _lend_size(page: Page) -> None:
-    """A size said apart from its family ("o Llama, na versão 8b") belongs into the name."""
-    sizeless = [
-        i for i, model in enumerate(page.models) if model.kind in ("llm", "vlm") and "x" not in model.name.lower()
-    ]
-    if len(page.models) == 1 and sizeless and not page.models[0].name[-1].isdigit():
-        model = page.models[0]
-        size = page.said["params_b"]
+    """A size said apart from its family ("o Llama 3, na versão 8b") belongs into the name."""
+    if len(page.models) != 1:
+        return
+    model, size = page.models[0], page.said["params_b"]
+    whole = model.kind not in ("llm", "vlm") or "x" in model.name.lower() or model.name in _WHOLE_NAMES
+    if not whole:
         page.models[0] = Model(f"{model.name}-{size:g}B", model.kind, size)
-    elif len(page.models) == 1 and sizeless and "-" in page.models[0].name and page.models[0].name.startswith("Llama"):
-        model = page.models[0]
-        page.models[0] = Model(f"{model.name}-{page.said['params_b']:g}B", model.kind, page.said["params_b"])
