@@ -11,7 +11,8 @@ _UNITS: tuple[tuple[str, str], ...] = (
         (
             r"imagens|imagem|images?|fotos?|photos?|pictures?|figuras|ilustracoes|illustrations"
             r"|radiografias|x-rays|raios-x|renders|avatares|thumbnails|tiles|patches|shots|posters|capas"
-            r"|banners|prints|screenshots|slides|laminas|logos|icones|icons|crops|selfies|desenhos|drawings"
+            r"|banners|prints|screenshots|slides|laminas|logos|icones|icons|crops|selfies|faces|rostos"
+            r"|desenhos|drawings"
             r"|artes"
             r"|retratos"
         ),
@@ -27,7 +28,7 @@ _UNITS: tuple[tuple[str, str], ...] = (
             r"|notas fiscais|receitas|resumes|curriculos"
         ),
     ),
-    ("pages", r"paginas|pages|pags?"),
+    ("pages", r"paginas?|pages?|pags?"),
     ("conversations", r"conversas|conversations|dialogos|dialogues|dialogs|chats|atendimentos"),
     ("pairs", r"pares|pairs|triplets|triplas"),
     ("sentences", r"sentencas|sentences|frases"),
@@ -59,7 +60,7 @@ _NOT_THE_DATA = (
     r"|prompt|classe|class|usuario|user|mes|month|pixel|frame)\b)"
 )
 _COUNTED = (
-    r"<n> ?(?:de |of )?(?:\+ ?)?(?:(?!(?:e|and|ou|or|em|in|com|with|para|for|to|by|no|na|usando"
+    r"<n>[ -]?(?:de |of )?(?:\+ ?)?(?:(?!(?:e|and|ou|or|em|in|com|with|para|for|to|by|no|na|usando"
     r"|using|on|at|h|x|gb|vezes|epocas|epochs|steps|min|mins|minutos|minutes|horas|hours|hrs|dias"
     r"|days|segundos|seconds|s|seg"
     rf"|passos)\b)(?:[a-z0-9'>/\u00e0-\u00ff-]{{2,20}}|\ue000\d+\ue000 x \ue000\d+\ue000|\ue001\d+\ue001) (?:de "
@@ -71,7 +72,8 @@ _LABELLED = (
     r"|dias?))"
 )
 _BYTES = (
-    r"<n> ?(?P<size>gb|tb|mb)(?:s)? (?:de |of |em |worth of )?(?:textos?|text|dados|data|corpus"
+    r"<n> ?(?P<size>gb|tb|mb)(?:s)? (?:de |of |em |worth of )?(?:textos?|text|videos?|imagens"
+    r"|images|fotos|photos|audios?|documentos|documents|gravacoes|footage|scans|dados|data|corpus"
     r"|logs?|jsonl|parquet|dataset|codigo|code)\b"
 )
 TOKENS_OF_DATA_MIN = 500_000  # fewer are the length of something

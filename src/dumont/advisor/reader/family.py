@@ -308,6 +308,7 @@ NAMED: tuple[tuple[str, str, str], ...] = (
     (r"efficientdet", "EfficientDet", "cv"),
     (r"vgg ?-?(16|19)", "VGG-{0}", "cv"),
     (r"open-?clip|clip(?= (?:vit|model))", "CLIP", "cv"),
+    (r"style-?gan ?([23])?", "StyleGAN{0%}", "cv"),
     (r"trocr", "TrOCR", "cv"),
     (r"alphafold ?([23])?", "AlphaFold{0%}", "hpc"),
 )

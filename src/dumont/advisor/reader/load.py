@@ -6,7 +6,9 @@ from dumont.advisor.reader.page import Page
 
 _PEOPLE = (
     r"(?:usuari[oa]s?|users?|clientes?|customers?|pessoas|people|alunos|alunas|students?"
-    r"|funcionari[oa]s|estudantes|pupils|kids|criancas|employees|atendentes|devs"
+    r"|funcionari[oa]s|estudantes|pupils|kids|criancas|doctors|physicians|nurses|lawyers|attorneys"
+    r"|artists|musicians|drivers|subscribers|assinantes|enfermeir[oa]s|corretores|gestores"
+    r"|employees|atendentes|devs"
     r"|developers|colegas|agents|seats"
     r"|colaboradores|pacientes|advogad[oa]s|medic[oa]s|professores|teachers|pesquisador(?:es|as)"
     r"|researchers|analistas|analysts|engineers|engenheir[oa]s|amigos|friends|vendedores|coworkers"
@@ -50,8 +52,8 @@ _UNITS = (
     ("consulta", "req"),
     ("pergunta", "req"),
     ("prompt", "req"),
-    ("mensage", "req"),
-    ("message", "req"),
+    ("mensage", "messages"),
+    ("message", "messages"),
     ("imag", "images"),
     ("img", "images"),
     ("foto", "images"),

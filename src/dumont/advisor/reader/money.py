@@ -97,7 +97,10 @@ def _per(after: str, before: str) -> str:
             return per
     for per, pattern in _PER:
         if re.search(
-            r"(?:mensal|monthly|hourly|por hora|por mes|per hour|per month|weekly|diario|anual)[^.;\ue000]{0,18}$",
+            (
+                r"(?:mensal|monthly|hourly|por hora|por mes|per hour|per month|weekly|semanal|diario|anual"
+                r"|yearly|daily)[^.;\ue000]{0,18}$"
+            ),
             before,
         ) and re.search(rf"(?:{pattern})", before):
             return per

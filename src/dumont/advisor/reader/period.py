@@ -321,8 +321,10 @@ def _read_deadline(page: Page) -> None:
     if "deadline_text" in page.said or "deadline_h" in page.said:
         return
     portuguese = page.lang == "pt-BR"
-    if (_NO_RUSH if portuguese else _NO_RUSH_EN).search(page.text):
-        page.say("deadline_text", "sem pressa" if portuguese else "no rush")
+    if portuguese and _NO_RUSH.search(page.text):
+        page.say("deadline_text", "sem pressa")
+    elif not portuguese and (calm := _NO_RUSH_EN.search(page.text)):
+        page.say("deadline_text", calm.group())
     page.say("deadline_text", _loose_pt(page) if portuguese else _loose_en(page))
 
 

@@ -14,7 +14,7 @@ from dumont.advisor.reader.number import mark_numbers
 from dumont.advisor.reader.page import Page
 from dumont.advisor.reader.period import read_period
 from dumont.advisor.reader.place import read_terms
-from dumont.advisor.reader.scene import read_scene
+from dumont.advisor.reader.scene import read_scene, read_sides
 from dumont.advisor.reader.size import read_size
 from dumont.advisor.reader.task import settle_use, task_of
 from dumont.advisor.reader.text import TEXT_CHARS_MAX, Lang, fold, language_of, spelled_out, without_orders
@@ -46,15 +46,17 @@ def read(text: str, lang: Lang = "pt-BR") -> Reading:
     read_format(page, raw)
     read_method(page)
     read_budget(page)
+    read_sides(page)
+    read_training(page)
     read_scene(page)
     read_load(page)
-    read_training(page)
     read_media(page)
     read_machine(page)
     read_period(page)
     read_data(page)
-    read_terms(page, raw)
     settle_use(page)
+    read_method(page)
+    read_terms(page, raw)
     return Reading(workload=valid_part(page.said), lang=said_in, notes=_notes(page, text))
 
 

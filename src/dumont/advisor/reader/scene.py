@@ -60,8 +60,8 @@ _FRAMES = (
     ),
 )
 _ONE_STILL = re.compile(
-    r"\b(?:single|one|a|uma?|1|apenas uma)(?: [a-z0-9\ue000]+){0,2}? (?:still|frame|quadro|imagem"
-    r"|image)\b|\b(?:still|imagem estatica|frame unico)\b"
+    r"\b(?:single|one|uma?|1|apenas uma)(?: [a-z0-9\ue000]+){0,2}? (?:still|frame|quadro|imagem|image)\b"
+    r"|\ba(?: [a-z0-9\ue000]+){0,2}? still\b|\b(?:still|imagem estatica|frame unico)\b"
 )
 _SPF = r"(?:por|per|/|a|cada|each|pra cada) ?(?:frame|quadro|imagem|image|still)"
 _REFERENCE = (
@@ -69,15 +69,25 @@ _REFERENCE = (
     rf"<n> ?(?P<seconds>s|seg|segundos?|sec|secs|seconds?) ?{_SPF}",
     rf"<n> ?(?P<hours>h|horas?|hours?) ?{_SPF}",
     (
-        rf"(?:cada|each|every|one|um|per) {_FRAME} (?:leva|demora|takes|took|levou|gasta|em)(?: (?:uns"
+        rf"(?:(?:cada|each|every|one|um|per) {_FRAME}|cada um[a]?|each one|each) (?:leva|demora|takes"
+        r"|took|levou|gasta|em)(?: (?:uns"
         r"|cerca de|about|around))? ?<n> ?(?:min(?:utos?|utes?|s)?|m)(?: ?(?:e )?<n> ?(?:s|seg"
         r"|segundos?|sec|seconds?))?"
     ),
     (
-        rf"(?:cada|each|every|one|um|per) {_FRAME} (?:leva|demora|takes|took|levou|gasta)(?: (?:uns"
+        rf"(?:(?:cada|each|every|one|um|per) {_FRAME}|cada um[a]?|each one|each) (?:leva|demora|takes"
+        r"|took|levou|gasta)(?: (?:uns"
         r"|cerca de|about|around))? ?<n> ?(?P<seconds>s|seg|segundos?|sec|secs|seconds?)\b"
     ),
 )
+
+
+def read_sides(page: Page) -> None:
+    """Say a resolution written as `1024x1024`, before its numbers are taken for anything else."""
+    for match in page.find(r"<n> x <n>(?: x <n>)?(?! ?(?:gpus?|placas?))"):
+        sides = page.numbers_in(match)
+        if all(side.count >= 16 and side.count.is_integer() and not side.suffix for side in sides):
+            page.say("resolution", "x".join(f"{side.count:g}" for side in sides), match)
 
 
 def read_scene(page: Page) -> None:
@@ -119,10 +129,6 @@ def _read_reference(page: Page) -> None:
 
 
 def _read_resolution(page: Page) -> None:
-    for match in page.find(r"<n> x <n>(?: x <n>)?(?! ?(?:gpus?|placas?))"):
-        sides = page.numbers_in(match)
-        if all(side.count >= 16 and side.count.is_integer() and not side.suffix for side in sides):
-            page.say("resolution", "x".join(f"{side.count:g}" for side in sides), match)
     if not page.task.startswith(_DRAWN):
         return
     text = page.plain(free_only=True)

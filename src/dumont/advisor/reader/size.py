@@ -23,6 +23,12 @@ def read_size(page: Page) -> None:
     for match in page.find(_BARE) if not named else ():
         if page.number(match).suffix in ("b", "bi") and not page.number(match).worded:
             page.say("params_b", _billions(page.number(match)), match)
+    if not named and page.heard("llm", "pretrain", "train"):
+        for match in page.find(
+            r"\b(?:modelo|model|llm|slm|gpt)\b[^.;\ue000]{0,32}<n>(?=[,.;)]|$| (?:com|with|do|from|on|em)\b)"
+        ):
+            if page.number(match).suffix in ("m", "mi"):
+                page.say("params_b", _billions(page.number(match)), match)
     if named:
         page.said.setdefault("params_b", named[0].params_b)
     elif "params_b" in page.said:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from dumont.advisor.reader.page import Page
 
+PRETRAINING_TOKENS_PER_WEIGHT = 3
 PRETRAINING_TOKENS_MIN = 5e9  # nobody fine-tunes on so many; "training on 20B tokens" is pretraining
 _TRAINING = ("finetune", "train", "lora", "qlora", "full", "dreambooth")
 _TUNING = ("finetune", "lora", "qlora", "full", "dpo", "rl")
@@ -173,8 +174,12 @@ def settle_use(page: Page) -> None:
     """Settle how a language model is used once the numbers are read: one user chats, many are served."""
     data = page.said.get("dataset_size")
     tokens = data["value"] if isinstance(data, dict) and data["unit"] == "tokens" else 0
-    if page.task == "llm-ft-unspecified" and not page.heard("finetune") and tokens >= PRETRAINING_TOKENS_MIN:
+    weights = float(page.said.get("params_b", 0.0)) * 1e9
+    many = tokens >= PRETRAINING_TOKENS_MIN or (weights > 0 and tokens >= PRETRAINING_TOKENS_PER_WEIGHT * weights)
+    if page.task == "llm-ft-unspecified" and not page.heard("finetune") and many:
         page.said["task"] = "llm-pretrain"
+    if page.task == "unknown" and weights and isinstance(data, dict) and data["unit"] == "examples":
+        page.said["task"] = "llm-ft-unspecified"
     if page.task not in ("llm-serving", "llm-chat-single", "llm-batch-inference"):
         return
     users = page.said.get("n_users")

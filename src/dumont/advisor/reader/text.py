@@ -35,28 +35,27 @@ _PUNCTUATION = str.maketrans(
 )
 
 _PORTUGUESE_WORDS = """
-oi ola bom boa dia tarde noite alugar aluguel renderizar transcrever rodando cabe rola serve
-precisando gostaria qualquer nuvem
-minerar jogar classificar traduzir resumir horas minha nossa nosso laudos aula curso video
-o os as um uma de do da dos das no na nos nas em por para pra pro com sem e que eu meu minha meus minhas quero
+roda oi ola bom boa dia tarde noite alugar aluguel renderizar transcrever rodando cabe rola serve precisando
+gostaria qualquer nuvem minerar jogar classificar traduzir resumir horas minha nossa nosso laudos aula curso
+video o os as um uma de do da dos das na nos nas em por para pra pro com sem e que eu meu meus minhas quero
 queria preciso precisa tenho tem posso pode rodar treinar treino gerar usar usando fazer até ate qual quanto
-quantas quais placa placas mil reais hora horas dia dias semana mes não nao n é ou mais menos muito só so
-pouco aqui isso esse essa modelo imagens fotos exemplos horario usuários usuarios alunos pessoas amanhã amanha
-hoje hj sexta vc mano cara barato rápido rapido dá vou ser fica ao aos milhões milhoes bilhões bilhoes custa
-sai alguém gente contexto dados orçamento orcamento grana lote por cada simultaneos faculdade tcc serve ajuste
-finetunar
+quantas quais placa placas mil reais hora dias semana mes não nao n é ou mais menos muito só so pouco aqui
+isso esse essa modelo imagens fotos exemplos horario usuários usuarios alunos pessoas amanhã amanha hoje hj
+sexta vc mano cara barato rápido rapido dá vou ser fica ao aos milhões milhoes bilhões bilhoes custa sai
+alguém gente contexto dados orçamento orcamento grana lote cada simultaneos faculdade tcc ajuste finetunar
+passos épocas epocas quadros parâmetros máquina maquina
 """
 _PORTUGUESE = frozenset(_PORTUGUESE_WORDS.split())
 _ENGLISH_WORDS = """
-million billion thousand pages scanned generation training inference weeks nodes cards each there
-hi hello there hey cloud path queue movie mine mining play game games stream rendering renders farm real time voice live
-classify translate summarize transcribe embed detect upscale cost price budget batch course students lab workshop
-the an of on in for with without and or to i my me we our need needs want wants have has can could is are be
-it this that which what how much many run running train training generate use using at by under than less max
-budget per hour hours day days week month users people images examples from into only not no cheap cheapest
-fast fastest while will should would please each every single possible any some model data long takes within
-before until tonight tomorrow friday just inference fine tune concurrent serve rent looking does do ok looking
-about
+million billion thousand pages scanned generation training inference weeks nodes cards each there hi hello hey
+cloud path queue movie mine mining play game games stream rendering renders farm real time voice live classify
+translate summarize transcribe embed detect upscale cost price budget batch course students lab workshop the
+an of on in for with without and or to i my me we our need needs want wants have has can could is are be it
+this that which what how much many run running train generate use using at by under than less max per hour
+hours day days week month users people images examples from into only not no cheap cheapest fast fastest while
+will should would please every single possible any some model data long takes within before until tonight
+tomorrow friday just fine tune concurrent serve rent looking does do ok about photos steps epochs frames
+samples text clips full card server context length minutes seconds
 """
 _ENGLISH = frozenset(_ENGLISH_WORDS.split())
 
@@ -68,7 +67,6 @@ _SLANG = {
         "vcs": "voces",
         "q": "que",
         "pq": "porque",
-        "tb": "tambem",
         "tbm": "tambem",
         "mto": "muito",
         "mt": "muito",

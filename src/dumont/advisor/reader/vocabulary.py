@@ -10,7 +10,9 @@ from dumont.advisor.reader.text import Lang
 SIGNALS: dict[str, str] = {
     "finetune": "finetune* sft adestr* |fazer um ajuste|instruction tuning|treinar em cima|customiz* personaliz*",
     "train": (
-        "train training trained trains treina* treine* treino treinos retrein* retrain* trein* |aprender meu rosto"
+        "train training trains treinar treina treinamento treinamentos treinando treinei treinarmos "
+        "treine* treino treinos retrein* retrain* "
+        "|aprender meu rosto"
     ),
     "lora": "lora loras dora |low rank",
     "qlora": "qlora |q-lora|lora 4bit|lora 4-bit|lora 4 bit|lora em 4",
@@ -160,7 +162,8 @@ SIGNALS: dict[str, str] = {
         "|estudar pytorch|aprender pytorch"
     ),
     "study": (
-        "estudar estudo aprender learn curso course disciplina class classes lab ensinar tcc faculdade "
+        "laboratorio mestrado doutorado estudar estudo aprender learn curso course disciplina class "
+        "classes lab ensinar tcc faculdade "
         "university "
         "|machine learning|deep learning|to study"
     ),
@@ -324,6 +327,11 @@ def _deletes(word: str) -> set[str]:
     return {word[:i] + word[i + 1 :] for i in range(len(word))}
 
 
+def _is_inflected(word: str, term: str) -> bool:
+    """Whether two words differ in their ending only: `semanal` is no misspelling of `semana`."""
+    return word.startswith(term[:-1]) or term.startswith(word[:-1])
+
+
 def spelling_forgiven(text: str) -> str:
     """Folded text with misspelt terms put right: one letter missing, doubled, changed or two swapped; nothing else."""
     known = _lexicon()
@@ -334,20 +342,15 @@ def spelling_forgiven(text: str) -> str:
         word = match.group()
         if word in terms or word in _REAL_WORDS or len(word) < 6 or _of_word(word, known):
             return word
-        if (term := misspellings.get(word)) is not None and len(term) >= 6:
-            return term
+        candidates = [misspellings.get(word)]
         for shorter in _deletes(word):
-            if shorter in terms and len(shorter) >= 6:
-                return shorter
-            term = misspellings.get(shorter)
-            if (
-                term is not None
-                and len(term) == len(word)
-                and len(term) >= 6
-                and word[0] == term[0]
-                and word[-1] == term[-1]
-            ):
-                return term
-        return word
+            candidates.append(shorter if shorter in terms else None)
+            swapped = misspellings.get(shorter)
+            same_frame = (
+                swapped is not None and len(swapped) == len(word) and swapped[0] + swapped[-1] == word[0] + word[-1]
+            )
+            candidates.append(swapped if same_frame else None)
+        right = (term for term in candidates if term is not None and len(term) >= 6 and not _is_inflected(word, term))
+        return next(right, word)
 
     return _LONG_WORD.sub(put_right, text)
