@@ -101,7 +101,7 @@ _MANY_FILES = (
     rf"<n> (?:de )?(?:[a-z]+ )?(?P<what>{_SPOKEN}|videos?|arquivos|files)(?: (?!de |of )[a-z]+){{0,3}},?"
     r" (?:de |of |com |with |x |a )?(?:cerca de |about |around |uns |umas |em media |on average "
     r"|averaging |media de )?"
-    rf"<n>[ -]?{_H}(?: cada| each| long)?\b"
+    rf"<n>[ -]?{_H}(?: ?(?:e )?<n>(?: ?min\w*)?)?(?: cada| each| long)?(?![a-z0-9])"
 )
 
 
@@ -111,13 +111,21 @@ def read_media(page: Page) -> None:
     if page.task == "tts":
         return
     for match in page.find(_MANY_FILES):
-        total = page.number(match).count * page.number(match, 2).count
+        if _REGULARLY.match(page.text[match.end() : match.end() + 16]):
+            page.take(match)  # so much a week is no amount
+            continue
+        found = page.numbers_in(match)
+        minutes = found[2].count / 60 if len(found) > 2 else 0.0
+        total = found[0].count * (found[1].count + minutes)
         videos = re.fullmatch(_FILMED, match.group("what")) is not None
         filmed = videos and not speech
         page.say("dataset_size", {"value": int(page.number(match).count), "unit": "videos" if videos else "files"})
         page.say("video_hours" if filmed else "audio_hours", _hours(total, match.group("unit")), match)
     for pattern in _MEDIA:
         for match in page.find(pattern):
+            if _REGULARLY.match(page.text[match.end() : match.end() + 16]):
+                page.take(match)
+                continue
             hours = _hours(page.number(match).count, match.group("unit"))
             filmed = re.fullmatch(_FILMED, match.group("what")) is not None and not speech
             page.say("video_hours" if filmed else "audio_hours", hours, match)
@@ -127,6 +135,9 @@ def read_media(page: Page) -> None:
             named = re.match(r" (?:of|de)\b", page.text[match.end() : match.end() + 4])
             if named or not re.search(rf"\b{late}", page.text[max(0, match.start() - 16) : match.start()]):
                 page.say("audio_hours", page.number(match).count, match)
+
+
+_REGULARLY = re.compile(r" ?(?:por|per|a|an|every|each|toda|todo|cada|/) ?(?:semana|week|dia|day|mes|month)\b")
 
 
 def _hours(value: float, unit: str) -> float:
@@ -159,7 +170,7 @@ def read_data(page: Page) -> None:
 
 
 def _as_data(page: Page, unit: str, noun: str) -> str:
-    if is_training(page) and unit in _TEXTS:
+    if is_training(page) and unit in _TEXTS and page.task != "tabular":
         return "examples"
     if (
         page.task.startswith("llm")

@@ -36,6 +36,10 @@ _VRAM = (
         rf"|cerca de |ate )?<n> ?{_GB}\b(?! ?(?:de |of )?(?:ram|disco|disk|storage|ssd|data|dados))"
     ),
 )
+_EITHER = (
+    rf"<n> ?(?:x )?{_GPU}(?: (?:de|of|with|com) <n> ?{_GB})? (?:ou|or|vs"
+    rf"|versus) (?:<n>)(?: ?{_GPU})?(?: (?:de|of|with|com) <n>)?"
+)
 _ENOUGH = (
     rf"<n> ?{_GB} (?:de (?:vram|ram|memoria) |of vram |vram )?(?:is |are |sao |e )?(?:enough"
     r"|plenty|suficientes?|bastam?|chegam?|da\b|daria|sufficient)"
@@ -146,6 +150,8 @@ def _read_observed(page: Page) -> None:
 
 
 def _read_vram(page: Page) -> None:
+    for match in page.find(_EITHER):
+        page.take(match)  # which of the two is the question
     for match in page.find(_ENOUGH):
         page.say("vram_max_gb", page.number(match).count, match)
     can = _MAX_CUE.search(page.text) is not None

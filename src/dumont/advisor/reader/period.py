@@ -51,6 +51,7 @@ _DURATION = (
         rf"|oficina)[^.;\ue000]{{0,24}}<n>[ -]?{_UNIT}"
     ),
 )
+_ONE_DURATION = re.compile(rf"\b(?:for|por|durante) {_A} (?P<unit>hora|hour|dia|day|semana|week|mes|month)\b")
 _DAILY = (
     (
         r"<n> ?(?:h|hs|hrs?|horas?|hours?)(?: (?:de uso|de gpu|of use))? ?(?:por|/|ao|a|per|each|every"
@@ -298,6 +299,8 @@ def _read_office_hours(page: Page) -> None:
 
 
 def _read_duration(page: Page) -> None:
+    if one := _ONE_DURATION.search(page.text):
+        page.say("duration_h", _hours(1, one.group("unit")))
     for pattern in _DURATION:
         for match in page.find(pattern):
             audio = page.task.startswith("asr") and re.search(

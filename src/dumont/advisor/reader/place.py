@@ -212,8 +212,13 @@ def _read_region(page: Page, raw: str) -> None:
         for match in re.finditer(pattern, raw):
             before = raw[max(0, match.start() - 40) : match.start()]
             after = raw[match.end() : match.end() + 16]
-            placed = _PLACED.search(before[-32:]) or re.match(
-                r"[ -]*(?:only|region|datacenter|data center|hosted|based|apenas|somente|servers?|or\b|ou\b)", after
+            alone = re.search(r"(?:^|, )$", before) and re.match(r"$|[,.;!?]", after)
+            placed = (
+                alone
+                or _PLACED.search(before[-32:])
+                or re.match(
+                    r"[ -]*(?:only|region|datacenter|data center|hosted|based|apenas|somente|servers?|or\b|ou\b)", after
+                )
             )
             if (
                 placed

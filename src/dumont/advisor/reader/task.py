@@ -103,7 +103,7 @@ def _diffusion(page: Page) -> str | None:
 
 def _vision(page: Page) -> str | None:
     kinds = page.kinds()
-    if kinds & {"llm", "vlm"} or not ("cv" in kinds or (page.heard("vision") and not kinds)):
+    if kinds & {"llm", "vlm"} or page.heard("vlm") or not ("cv" in kinds or (page.heard("vision") and not kinds)):
         return None
     if is_training(page):
         return "cv-train"
@@ -130,8 +130,8 @@ def _text(page: Page) -> str | None:
 
 
 def _llm_training(page: Page) -> str | None:
-    if page.heard("rl_sim") and not page.models:
-        return "rl"
+    if page.heard("rl_sim", "tabular") and not page.models:
+        return "rl" if page.heard("rl_sim") else "tabular"
     if not _is_llm(page):
         return None
     if page.heard("distill") and not any("Distill" in model.name for model in page.models):
@@ -163,7 +163,7 @@ def _llm_use(page: Page) -> str | None:
         return "llm-chat-single"
     if page.heard("serve", "server_software", "chatbot", "users"):
         return "llm-serving"
-    if page.heard("batch"):
+    if page.heard("batch", "ocr"):
         return "llm-batch-inference"
     if page.heard("chat", "run"):
         return "llm-chat-single"
@@ -178,6 +178,8 @@ def settle_use(page: Page) -> None:
     many = tokens >= PRETRAINING_TOKENS_MIN or (weights > 0 and tokens >= PRETRAINING_TOKENS_PER_WEIGHT * weights)
     if page.task == "llm-ft-unspecified" and not page.heard("finetune") and many:
         page.said["task"] = "llm-pretrain"
+    if page.task == "unknown" and weights and {"quant", "context_len", "n_users"} & page.said.keys():
+        page.said["task"] = "llm-serving"
     if page.task == "unknown" and weights and isinstance(data, dict) and data["unit"] == "examples":
         page.said["task"] = "llm-ft-unspecified"
     if page.task not in ("llm-serving", "llm-chat-single", "llm-batch-inference"):
@@ -188,7 +190,7 @@ def settle_use(page: Page) -> None:
         page.said["task"] = "llm-chat-single"
     elif served and not (page.task == "llm-batch-inference" and users is None):
         page.said["task"] = "llm-serving"
-    elif "dataset_size" in page.said and page.heard("batch", "generate") and not page.heard("chatbot"):
+    elif "dataset_size" in page.said and (page.heard("batch", "generate") or not page.heard("serve", "chat", "alone")):
         page.said["task"] = "llm-batch-inference"
 
 

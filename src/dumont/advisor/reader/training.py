@@ -31,7 +31,9 @@ _LENGTH = (
     ),
     r"<n>[ -]?(?:tokens? |tok )?(?:de |of |em |para )?(?:contexto|context|ctx|janela)\b",
 )
-_AT_LENGTH = r"(?:\b(?:at|com|em|a|de|with)|@) ?<n>(?= (?:on|for|in|no|na|em|para|com|with|each|e|and)\b|$|[,.;?!)])"
+_AT_LENGTH = (
+    r"(?:(?:\b(?:at|com|em|a|de|with)|@) ?|, )<n>(?= (?:on|for|in|no|na|em|para|com|with|each|e|and)\b|$|[,.;?!)])"
+)
 _BATCH = (
     ("global_batch", r"\b(?:global|effective|efetivo|total)[ _-]?batch(?:[ _-]?size)?(?: of| de)? ?[:=]? ?<n>"),
     ("global_batch", r"\b(?:batch|lote)(?:[ _-]?size)? (?:global|efetivo|total|effective)(?: of| de)? ?[:=]? ?<n>"),

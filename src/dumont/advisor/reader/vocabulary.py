@@ -27,7 +27,8 @@ SIGNALS: dict[str, str] = {
         "|learning rate|grad accum"
     ),
     "pretrain": (
-        "pretrain* pretrein* |pre-train|pre-trein|pre train|pre trein|from scratch|do zero|from zero|train a gpt"
+        "pretrain* pretrein* nanogpt |pre-train|pre-trein|pre train|pre trein|from scratch|do zero"
+        "|from zero|train a gpt"
     ),
     "continued": "|continued pretrain|continued pre|continual pre|continuar o pre|pretreino continuado"
     "|pre-treino continuado|continue pretrain"
@@ -41,7 +42,7 @@ SIGNALS: dict[str, str] = {
         "|fazer o gguf|make a gguf"
     ),
     "eval": "benchmark* lm-eval mmlu evals |lm eval|avaliar o modelo|avaliar modelos|evaluate the model|run evals",
-    "llm": "llm llms ggufs slm |language model|modelo de linguagem|modelos de linguagem|modelo de texto",
+    "llm": "nanogpt llm llms ggufs slm |language model|modelo de linguagem|modelos de linguagem|modelo de texto",
     "serve": "serve serving servir servindo deploy* hospedar hosting host api apis endpoint endpoints "
     "producao production rag"
     " atendimento backend websocket rps qps |chat-bot|em producao|in production|req/s|requests per second"
@@ -94,7 +95,8 @@ SIGNALS: dict[str, str] = {
     ),
     "transcribe": (
         "transcr* asr stt legendar legendas legenda subtitl* caption* closed-caption diariz* "
-        "|speech to text|speech-to-text|reconhecimento de fala|speech recognition"
+        "|speech to text|speech-to-text|voz para texto|fala para texto|fala em texto|voz em texto"
+        "|reconhecimento de fala|speech recognition"
     ),
     "audio": "audio audios podcast podcasts fala voz voice speech ligacoes chamadas calls reuniao reunioes "
     "meetings entrevistas interviews gravac* recordings lectures aulas"
@@ -152,7 +154,8 @@ SIGNALS: dict[str, str] = {
         "|aprendizado por reforco|isaac gym|isaac lab|self-play|isaac sim"
     ),
     "tabular": (
-        "xgboost lightgbm catboost rapids cudf cuml tabular |random forest|recommend|recomendacao"
+        "recommender recommenders recsys xgboost lightgbm catboost rapids cudf cuml tabular "
+        "|random forest|recommend|recomendacao"
         "|series temporais|time series|gradient boost"
     ),
     "notebook": (
@@ -169,7 +172,7 @@ SIGNALS: dict[str, str] = {
     ),
     "pupils": "alunos alunas students estudantes pupils",
     "dev": (
-        "compil* debug* depurar ci nsight profiling profile nvcc sm kernel kernels cuda-gdb triton "
+        "cuda homework compil* debug* depurar ci nsight profiling profile nvcc sm kernel kernels cuda-gdb triton "
         "|codigo cuda|cuda code|cuda kernel|build wheels|test my code|testar meu codigo|unit tests|ssh"
         "|vs code|vscode|dev box|dev environment|desenvolvimento"
     ),
