@@ -27,7 +27,10 @@ def place(case: Case, machine: Machine, kept: Sequence[Sighting], now: datetime)
     if machine is Machine.CPU:
         return Choice(rent=() if kept else _elsewhere(ranked, others)[:1], why="missed")
     rules = Rules(
-        race=policy.gpu.race, spares=policy.gpu.spares, moves=Moves.NEVER, on_demand=OnDemand(policy.gpu.on_demand.value)
+        race=policy.gpu.race,
+        spares=policy.gpu.spares,
+        moves=Moves.NEVER,
+        on_demand=OnDemand(policy.gpu.on_demand.value),
     )
     return choose(ranked, [_held(case, s, beliefs, now_h) for s in kept], rules, beliefs.stake)
 

@@ -1,7 +1,7 @@
 """The policies that ours is compared with: spot only, spot with on-demand fallback, and that with one spare.
 
-Each keeps a machine until it is taken away, then takes the next zone, in the order given, that has one. A second machine
-is never taken in the same zone.
+Each keeps a machine until it is taken away, then takes the next zone, in the order given, that has one. A second
+machine is never taken in the same zone.
 """
 
 from dumont.market.bench.replay import ON_DEMAND, Now
