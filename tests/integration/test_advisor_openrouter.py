@@ -1,6 +1,8 @@
 """The LLM reader over OpenRouter's real wire protocol, against a local server that also misbehaves."""
 
 import json
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
@@ -192,3 +194,13 @@ async def test_an_obeyed_injection_is_a_wrong_reading_at_worst(world: World) -> 
     stated = reading.workload.stated()
     assert "n_gpus" not in stated and "budget" not in stated and "gpu_pref" not in stated
     assert json.loads(json.dumps(stated)) == stated
+
+
+def test_reading_by_rules_loads_nothing_of_the_language_model() -> None:
+    """Its libraries take more than a second of processor time to import; only the composition root may want them."""
+    code = (
+        "import sys, dumont.advisor.llm, dumont.advisor.question, dumont.advisor.reader.read;"
+        "print([name for name in ('pydantic_ai', 'openai', 'httpx2', 'tiktoken') if name in sys.modules])"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert ran.stdout.strip() == "[]"

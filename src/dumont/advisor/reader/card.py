@@ -76,7 +76,7 @@ _GB = (
     r"(?:[ -]?(?:de |com |with |of )?\(?(?P<gb>\d{1,4}) ?(?:gb|gib|g|giga"
     r"|gigas)(?![a-z])\)?(?! (?:de |of )?(?:ram|disco|disk|storage|ssd|texto|text|data|dados)\b))?"
 )
-_BARE_GB = r"(?: (?P<bare_gb>40|80|16|32)(?![\w.,]|\d)(?= (?:so\b|only|sxm|pcie)|$|[ ]?[?!.,;]))?"
+_BARE_GB = r"(?: (?:de )?(?P<bare_gb>40|80|16|32)(?![\w.,]|\d)(?= (?:so\b|only|sxm|pcie)|$|[ ]?[?!.,;]))?"
 _BEHIND = r"(?:[ -]?x ?(?P<times>\d{1,3})(?![\w.]))?"
 _END = r"s?(?![\w]|,\d|\.\d)"
 # Branches without groups, each beginning with a letter or digit: the engine drops a branch at its first character.

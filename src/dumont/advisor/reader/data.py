@@ -64,7 +64,8 @@ _COUNTED = (
     r"|using|on|at|h|x|gb|vezes|epocas|epochs|steps|min|mins|minutos|minutes|horas|hours|hrs|dias"
     r"|days|segundos|seconds|s|seg"
     rf"|passos)\b)(?:[a-z0-9'>/\u00e0-\u00ff-]{{2,20}}|\ue000\d+\ue000 x \ue000\d+\ue000|\ue001\d+\ue001) (?:de "
-    rf"|of )?){{0,2}}?(?P<noun>{_ANY})\b(?!-[a-z]){_NOT_THE_DATA}(?! (?:cada|each)\b)"
+    rf"|of )?){{0,2}}?(?P<noun>{_ANY})\b(?!-[a-z]){_NOT_THE_DATA}(?! (?:cada|each)\b)(?! (?:por|per"
+    r"|em cada|for each|in each) [a-z])"
 )
 _LABELLED = (
     r"\b(?:dataset|dados|corpus|base|data ?set|conjunto de dados)(?: (?:de|of|com|with|tem|has|is"

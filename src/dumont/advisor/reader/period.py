@@ -16,10 +16,11 @@ _BY = (
     r"|finish(?:ed)? in)"
 )
 _A = r"(?:uma?|one|a|an)"
+_DAYS = "segunda|terca|quarta|quinta|sexta|sabado|domingo|amanha|hoje|mon|tue|wed|thu|fri|sat|sun|tomorrow|today"
 _DEADLINE = (
     rf"\b{_BY} ?:? ?(?:the next |os proximos |mais |about |uns |umas |cerca de |umas )?<n>[ -]?{_UNIT}",
     rf"<n>[ -]?{_UNIT} (?:no maximo|max|maximo|deadline|de prazo|tops|at most|or less|ou menos|from now)",
-    rf"\b(?:prazo|deadline)[^.;\ue000]{{0,12}}<n>[ -]?{_UNIT}",
+    rf"\b(?:prazo|deadline)(?! (?:[a-z]+ )?(?:{_DAYS}))[^.;\ue000]{{0,12}}<n>[ -]?{_UNIT}",
     (
         r"\b(?:have|tenho|temos|got|restam|faltam|tem) (?:only |so |apenas "
         rf"|mais )?<n>[ -]?{_UNIT}(?! (?:de|of) (?:audio|video|\w*grava|podcast|aula|speech|fala"
@@ -273,8 +274,8 @@ def _read_office_hours(page: Page) -> None:
     text = page.text
     days = re.search(r"\bmon(?:day)?(?:s)? ?(?:-|to|through|till) ?fri(?:day)?s?\b|\bweekdays\b", text)
     dias = re.search(r"\bseg(?:unda)?(?:-feira)? ?(?:-|a|ate) ?sex(?:ta)?(?:-feira)?\b|\bdias uteis\b", text)
-    if re.search(r"\b(?:office|business|working|work) hours\b", text):
-        page.say(*(("schedule", "Mon-Fri office hours") if days else ("hours_desc", "office hours")))
+    if worked := re.search(r"\b(?:office|business|working|work) hours\b", text):
+        page.say(*(("schedule", "Mon-Fri office hours") if days else ("hours_desc", worked.group())))
     elif re.search(r"\bhorario (?:comercial|de expediente)\b", text):
         page.say(*(("schedule", "seg-sex horário comercial") if dias else ("hours_desc", "horário comercial")))
     elif days or dias:

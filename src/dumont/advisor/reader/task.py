@@ -167,7 +167,7 @@ def _llm_use(page: Page) -> str | None:
         return "llm-batch-inference"
     if page.heard("chat", "run"):
         return "llm-chat-single"
-    return "llm-serving" if page.models else "unknown"
+    return "llm-serving" if page.models or page.heard("inference") else "unknown"
 
 
 def settle_use(page: Page) -> None:

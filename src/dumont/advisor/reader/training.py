@@ -207,7 +207,7 @@ def read_training(page: Page) -> None:
             number = page.number(match)
             if number.suffix == "k" and number.value in _KILOS:
                 page.say("seq_len" if page.task in _TRAINED_FROM_TOKENS else "context_len", tokens_of(number), match)
-    if page.task in _TRAINED_FROM_TOKENS:
+    if page.task in _TRAINED_FROM_TOKENS or page.task == "embedding":
         for match in page.find(
             r"<n>[ -]?(?:tokens?|toks?)\b(?! (?:de |of )?(?:dados|data|texto|text|por seg|per sec|/s"
             r"|no total|total|em portugues|corpus))"

@@ -61,7 +61,7 @@ SIGNALS: dict[str, str] = {
     "|personal use|single user"
     "|um usuario|one user|uso proprio|my own use|so pra mim|somente para mim|apenas para mim"
     "|only for me|just for me|eu mesmo|by myself|so um usuario",
-    "run": "rodar rodando rode roda run running executar usar inferencia inference infer rodo testar",
+    "run": "rodar rodando rode roda run running executar usar rodo testar",
     "batch": "captioning classify classifi* resumi* summar* traduz* translat* extract* extrai* label* rotular anotar "
     "annotat* categoriz* moder* processar"
     " tag tagging sumariz* sumarizar |throughput job|em lote|batch inference|inferencia em lote|offline inference"
