@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from random import Random
 from typing import Any
 
 import pytest
@@ -17,8 +18,9 @@ from dumont.provider.gce.account import Ref
 from dumont.provider.gce.ending import Ending
 from dumont.provider.gce.gce import GceProvider
 from dumont.provider.gce.machines import Machines
+from dumont.provider.gce.order import Order
 from tests.emulators.gce_stand import FAULTS
-from tests.emulators.gce_world import NEED, ZONES, Google, account_at, boot_for, google, rent
+from tests.emulators.gce_world import NEED, ZONES, Google, account_at, boot_for, google, rent, script_for, slow_setting
 
 A, B, C = ZONES
 
@@ -53,7 +55,7 @@ async def life(stand: Google) -> None:
     await driver.release(first.ref)
     assert nothing_is_left(stand)
     with pytest.raises(NoSuchInstance):
-        await driver.machine("us-central1-a/never/1")
+        await driver.machine(first.ref)
 
 
 @pytest.mark.parametrize("name", FAULTS)
@@ -110,7 +112,7 @@ async def test_a_zone_that_is_left_out_of_the_list_is_an_error(stand: Google) ->
 
 
 async def test_a_lost_answer_is_not_asked_for_twice(stand: Google) -> None:
-    """The requestId makes the repetition harmless; another name, another requestId: two machines."""
+    """The request is sent again, with the same requestId, until its answer comes through."""
     driver = stand.driver()
     stand.faults.lost_answers = 3
     await rent(driver, "cpu-1")
@@ -143,14 +145,39 @@ async def test_an_empty_answer_is_no_empty_list(stand: Google) -> None:
         await driver.machine((await driver.machines())[0].ref)
 
 
+class Credulous(Machines):
+    """Takes every 404 for the end of a machine."""
+
+    async def _confirm(self, zone: str) -> None:
+        return None
+
+    async def was_deleted(self, zone: str, machine_id: int) -> bool:
+        return True
+
+
 async def test_a_404_of_somebody_else_is_not_gone(stand: Google) -> None:
     """A project that is hidden, or a zone that is, says nothing about the machines in it (I6)."""
     driver = stand.driver()
     machine = await rent(driver, "cpu-1")
-    astray = stand.driver(replace(account_at(stand.emulator), zones=("mars-east1-a",)))
-    with pytest.raises(ProviderError) as error:
-        await astray.machine(machine.ref.replace(A, "mars-east1-a"))
-    assert not isinstance(error.value, NoSuchInstance)
+    astray = machine.ref.replace(A, "mars-east1-a")
+    for ask in (driver.machine, driver.release):
+        with pytest.raises(ProviderError) as error:
+            await ask(astray)
+        assert not isinstance(error.value, NoSuchInstance)
+    credulous = Credulous(driver.account, driver.tools.calls, driver.tools.operations)
+    driver.tools = replace(driver.tools, machines=credulous)
+    with pytest.raises(NoSuchInstance):
+        await driver.machine(astray)
+
+
+async def test_a_machine_of_a_zone_that_was_taken_out_of_the_account_is_kept_in_sight(stand: Google) -> None:
+    """It still costs: who is told that it is gone would pay for it for ever."""
+    machine = await rent(stand.driver(), "cpu-1")
+    moved = stand.driver(replace(account_at(stand.emulator), zones=("europe-west4-a",)))
+    assert labels(await moved.machines()) == ["cpu-1"]
+    assert (await moved.machine(machine.ref)).phase is Phase.RUNNING
+    await moved.release(machine.ref)
+    assert nothing_is_left(stand)
 
 
 async def test_an_api_that_is_away_is_an_error_once_patience_is_over(stand: Google) -> None:
@@ -325,10 +352,28 @@ async def test_two_processes_in_two_zones_keep_one_machine(stand: Google) -> Non
     first, second = stand.driver(seed=1), stand.driver(replace(account_at(stand.emulator), zones=(B, A, C)), seed=2)
     offers = [(await driver.offers(NEED))[0] for driver in (first, second)]
     assert [offer.zone for offer in offers] == [A, B]
+    stand.faults.listing_lag_s = 1000  # neither list shows the other's
     made = await asyncio.gather(rent(first, "cpu-1", offers[0]), rent(second, "cpu-1", offers[1]))
     assert len({machine.ref for machine in made}) == 1
     assert [vm.name for vm in stand.world.vms.values()] == [made[0].facts["name"]]
     assert len(stand.world.gone) == 1
+
+
+class Blind(GceProvider):
+    """Does not look whether another process made one too."""
+
+    async def _only(self, made: compute_v1.Instance, what: Order) -> compute_v1.Instance:
+        return made
+
+
+async def test_without_a_look_around_there_would_be_two(stand: Google) -> None:
+    """The negative control of the one above."""
+    accounts = [account_at(stand.emulator), replace(account_at(stand.emulator), zones=(B, A, C))]
+    stand.faults.listing_lag_s = 1000
+    blind = [Blind(account, script_for, stand.clock, Random(1)) for account in accounts]
+    stand.drivers += blind
+    await asyncio.gather(*(rent(driver, "cpu-1") for driver in blind))
+    assert len(stand.world.vms) == 2
 
 
 async def test_another_installation_is_not_touched(stand: Google) -> None:
@@ -376,6 +421,23 @@ async def test_many_pages_are_all_read(stand: Google) -> None:
         stand.world.vms[A, name] = copy
     assert len(await driver.machines()) == 1200
     assert stand.judge.methods["compute.instances.aggregatedList"] >= 4
+
+
+async def test_a_machine_that_is_stuck_on_its_way_is_starting(stuck: Google) -> None:
+    """Its operation does not end in time; it is there, it costs, and it can be let go while it is stuck."""
+    driver = stuck.driver()
+    machine = await rent(driver, "cpu-1")
+    assert machine.phase is Phase.STARTING
+    assert machine.host == ""
+    await driver.release(machine.ref)
+    assert nothing_is_left(stuck)
+
+
+@pytest.fixture
+async def stuck() -> AsyncIterator[Google]:
+    """Machines never come out of STAGING."""
+    async with google(setting=slow_setting(staging_s=10**6)) as stand:
+        yield stand
 
 
 async def test_on_demand_machines_are_rented_too(stand: Google) -> None:

@@ -4,6 +4,7 @@ import re
 import uuid
 
 import pytest
+from google.cloud import compute_v1
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -87,3 +88,10 @@ def test_zones_near_one_are_of_its_region() -> None:
     near = Account(project="p", zones=zones, installation="i", server_host="h").near("us-central1-b")
     assert near == ("us-central1-b", "us-central1-a")
     assert {region_of(zone) for zone in near} == {"us-central1"}
+
+
+def test_the_body_of_a_request_reads_the_same_whoever_wrote_it() -> None:
+    """Its digest is part of the requestId: maps have no order, and another process may write them otherwise."""
+    one = compute_v1.Instance(name="x", labels={"a": "1", "b": "2", "c": "3"})
+    other = compute_v1.Instance(name="x", labels={"c": "3", "b": "2", "a": "1"})
+    assert compute_v1.Instance.to_json(one, sort_keys=True) == compute_v1.Instance.to_json(other, sort_keys=True)

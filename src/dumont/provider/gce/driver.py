@@ -102,7 +102,7 @@ class Driver:
         Raises NoSuchInstance once Google confirmed that there is none.
         """
         parsed = Ref.parse(ref)
-        if parsed is None or parsed.zone not in self.account.zones:
+        if parsed is None:
             raise NoSuchInstance(f"There is no machine {ref!r} with Google.")
         vm = await self.tools.machines.get(parsed.zone, parsed.name)
         if vm is not None and vm.id == parsed.id and is_ours(self.account, vm):
@@ -167,7 +167,7 @@ class Driver:
         with the old operation also when that one failed: then the next number is taken.
         """
         body = resource(self.account, zone, what)
-        digest = compute_v1.Instance.to_json(body, indent=None)
+        digest = compute_v1.Instance.to_json(body, sort_keys=True)
         for attempt in range(1, ATTEMPTS_MAX + 1):
             request = compute_v1.InsertInstanceRequest(
                 project=self.account.project,
