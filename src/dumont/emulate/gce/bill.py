@@ -7,16 +7,17 @@ from dumont.emulate.gce.vm import Vm
 from dumont.emulate.gce.world import World, has_address
 
 SPOT_USD_PER_HOUR: Mapping[str, float] = {
-    "e2-micro": 0.00503,
-    "e2-small": 0.01005,
-    "e2-medium": 0.02011,
-    "e2-standard-2": 0.04021,
-    "e2-standard-4": 0.08042,
+    "e2-micro": 0.005026,
+    "e2-small": 0.010053,
+    "e2-medium": 0.020106,
+    "e2-standard-2": 0.040212,
+    "e2-standard-4": 0.080424,
     "n2d-standard-2": 0.02446,
     "t2d-standard-1": 0.01576,
 }
-"""us-central1 on 2026-07-30; the emulated cloud charges it everywhere, and half as much again for other types."""
+"""us-central1 on 2026-07-30; the emulated cloud charges it in every region."""
 OTHER_USD_PER_HOUR = 0.06
+"""For types that are not in the table; invented."""
 DISK_USD_PER_GB_MONTH = 0.10
 ADDRESS_USD_PER_HOUR = 0.005
 HOURS_PER_MONTH = 720
