@@ -134,15 +134,17 @@ async def test_an_old_failure_is_not_taken_for_the_answer(stand: Google) -> None
 
 
 async def test_an_empty_answer_is_no_empty_list(stand: Google) -> None:
-    """`{}` reads as a list without machines; Google's own has a kind."""
+    """`{}` reads as a list without machines; Google's own has a kind. It is asked for again, and then an error."""
     driver = stand.driver()
-    await rent(driver, "cpu-1")
-    stand.faults.change({"emptied": 1, "only": "GET aggregated"})
-    with pytest.raises(ProviderError):
-        await driver.machines()
-    stand.faults.change({"emptied": 1, "only": "GET zones/.*/instances"})
-    with pytest.raises(ProviderError):
-        await driver.machine((await driver.machines())[0].ref)
+    machine = await rent(driver, "cpu-1")
+    stand.faults.emptied = 1
+    assert labels(await driver.machines()) == ["cpu-1"]
+    stand.faults.emptied = 1
+    assert (await driver.machine(machine.ref)).label == "cpu-1"
+    stand.faults.emptied_share = 1.0
+    for ask in (driver.machines(), driver.machine(machine.ref), driver.release(machine.ref)):
+        with pytest.raises(ProviderError, match="empty"):
+            await ask
 
 
 class Credulous(Machines):

@@ -34,6 +34,7 @@ class Faults:
     lost_before_share: float = 0.0
     lost_answers_share: float = 0.0
     garbled_share: float = 0.0
+    emptied_share: float = 0.0
     slow_s: float = 0.0
     denied: str = ""
     """"" or the reason of a refusal of every call: authError, forbidden, accessNotConfigured."""

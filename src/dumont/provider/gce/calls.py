@@ -114,19 +114,32 @@ class Calls:
                     raise ProviderError(f"{error} (given up after {attempts} attempts)") from error
             await clock.sleep(pause_s)
 
+    async def list_all(self, what: str, call: Callable[[Clients, float], Any]) -> list[Any]:
+        """The resources on all pages of a list; `call` returns the library's pager. Raises as `ask` does."""
+        pages = await self.ask(what, lambda clients, seconds: list(call(clients, seconds).pages))
+        return [resource for page in pages for resource in page.items]
+
     async def _once(self, what: str, call: Callable[[Clients, float], T]) -> T:
         attempt_s = self._account.attempt_s
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(attempt_s + SPARE_S):
-                return await loop.run_in_executor(self._threads, lambda: call(self._clients, attempt_s))
+                answer = await loop.run_in_executor(self._threads, lambda: call(self._clients, attempt_s))
         except TimeoutError as error:
             raise Passing(f"{what}: Google did not answer within {attempt_s:.0f} s") from error
         except FAILURES as error:
             raise judge(what, error) from error
+        if _is_blank(answer):
+            raise Passing(f"{what}: Google's answer was empty")
+        return answer
 
     def close(self) -> None:
         """Let threads and connections go."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         for transport in self._opened:
             transport.close()
+
+
+def _is_blank(answer: Any) -> bool:
+    """Whether it, or one of its pages, is `{}`: what Google answers has a kind, and a list without it is no list."""
+    return any(getattr(each, "kind", "known") == "" for each in (answer if isinstance(answer, list) else [answer]))

@@ -148,8 +148,8 @@ class Check:
 
     async def _rules(self) -> list[compute_v1.Firewall]:
         project = self._account.project
-        return await self._calls.ask(
-            "Listing firewall rules", lambda c, s: list(c.firewalls.list(project=project, retry=None, timeout=s))
+        return await self._calls.list_all(
+            "Listing firewall rules", lambda c, s: c.firewalls.list(project=project, retry=None, timeout=s)
         )
 
     async def _open(self) -> None:

@@ -12,7 +12,6 @@ from dumont.provider.gce.operations import PREEMPTED, Operations
 from dumont.provider.gce.reading import is_ending, is_ours, label_of, ran_out, ref_of
 from dumont.provider.gce.verdict import Absent
 
-LIST_KIND = "compute#instanceAggregatedList"
 HARMLESS = "NO_RESULTS_ON_PAGE"
 
 
@@ -59,7 +58,7 @@ class Machines:
         )
         found: list[compute_v1.Instance] = []
         for page in pages:
-            if page.kind != LIST_KIND or page.unreachables:
+            if page.unreachables:
                 raise ProviderError("Google's list of machines is not whole. Ask again.")
             _refuse_part("everything", page.warning)
             for scope, listed in page.items.items():
@@ -113,8 +112,8 @@ class Machines:
         request = compute_v1.ListDisksRequest(
             project=account.project, zone=zone, filter=f"labels.{INSTALLATION_KEY}={wanted}"
         )
-        disks = await self._calls.ask(
-            f"Listing disks in {zone}", lambda c, s: list(c.disks.list(request=request, retry=None, timeout=s))
+        disks = await self._calls.list_all(
+            f"Listing disks in {zone}", lambda c, s: c.disks.list(request=request, retry=None, timeout=s)
         )
         return [disk for disk in disks if disk.labels.get(INSTALLATION_KEY) == wanted]
 
@@ -123,9 +122,9 @@ class Machines:
         request = compute_v1.ListAddressesRequest(
             project=self._account.project, region=region_of(ref.zone), filter=f"name={ref.name}"
         )
-        return await self._calls.ask(
+        return await self._calls.list_all(
             f"Listing addresses of {ref.name}",
-            lambda c, s: list(c.addresses.list(request=request, retry=None, timeout=s)),
+            lambda c, s: c.addresses.list(request=request, retry=None, timeout=s),
         )
 
     async def _confirm(self, zone: str) -> None:

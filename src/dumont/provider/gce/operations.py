@@ -78,9 +78,9 @@ class Operations:
         request = compute_v1.ListZoneOperationsRequest(
             project=self._account.project, zone=zone, filter=f'operationType="{kind}"'
         )
-        found = await self._calls.ask(
+        found = await self._calls.list_all(
             f"Listing operations in {zone}",
-            lambda c, s: list(c.operations.list(request=request, retry=None, timeout=s)),
+            lambda c, s: c.operations.list(request=request, retry=None, timeout=s),
         )
         return [Record(op.target_id, when(op.end_time or op.insert_time), op.user) for op in found]
 
