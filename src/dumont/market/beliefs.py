@@ -9,6 +9,7 @@ from dumont.market.cost import Stake
 from dumont.market.hazard import PRIORS, Hazard, History, Prior, from_reliability, hazard, prior_of, steady
 from dumont.model.offer import Interruption, Offer
 
+SHUN_HOURS, SHUN_HOURS_MAX = 1.0, 72.0
 PRESSURE_HOURS = 4.0
 PRESSURE_WEIGHT = 2.0
 """How many interruptions as expected a pressure of 1 is worth, and for how long a pressure lasts; tuned as SHAPE is."""
@@ -97,3 +98,9 @@ def observe(beliefs: Beliefs, watched: Iterable[Offer], up: frozenset[str], now_
     for group, (events, expected) in seen.items():
         pressures[group] = pressures.get(group, Pressure(now_h)).seen(events, expected, now_h)
     return replace(beliefs, domains=domains, pressures=pressures)
+
+
+def shun(beliefs: Beliefs, host: str, failures: int, now_h: float) -> Beliefs:
+    """The beliefs with this host avoided: for an hour after its first failure, twice as long after each further one."""
+    until_h = now_h + min(SHUN_HOURS_MAX, SHUN_HOURS * 2.0 ** (max(1, failures) - 1))
+    return replace(beliefs, shunned={**beliefs.shunned, host: until_h}) if host else beliefs

@@ -3,8 +3,8 @@
 A bid is paid as it stands while the machine runs (pay as bid), and loses it when the lowest winning bid rises above it.
 From a history of that lowest bid: events are the times it rose from at most the bid to above it, exposure the hours
 that it spent at or below. Their rate gets the same Gamma prior as every hazard; the prior's rate falls with the bid's
-headroom above the present lowest bid, by e for each HEADROOM_SCALE (measured on spot prices of p2 and p3, see
-docs/market.md; no public trace of bids exists).
+headroom above the present lowest bid, by e for each HEADROOM_SCALE, but never below HEADROOM_FLOOR of it. Both come
+from spot prices of p2 and p3 (the bench prints them); no public trace of a marketplace's bids exists.
 """
 
 import math
@@ -17,7 +17,7 @@ from dumont.model.offer import Interruption, Offer
 
 HEADROOMS = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0)
 """The levels that are compared, above the lowest bid that wins now."""
-HEADROOM_SCALE = 0.10
+HEADROOM_SCALE, HEADROOM_FLOOR = 0.05, 0.01
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,12 @@ def outbid_hazard(offer: Offer, bid_micros: int, history: BidHistory, prior: Pri
     lowest = offer.min_bid_micros_per_hour or bid_micros
     headroom = max(0.0, bid_micros / lowest - 1.0) if lowest else 0.0
     events, hours = history.crossings(bid_micros, now_h)
-    prior_hours = prior.hours * math.exp(headroom / HEADROOM_SCALE)
-    return Hazard(prior.events + events, prior_hours + hours)
+    return Hazard(prior.events + events, prior.hours / headroom_share(headroom) + hours)
+
+
+def headroom_share(headroom: float) -> float:
+    """How often a bid of this headroom (0.1: a tenth above the lowest) is outbid, as a share of one of none."""
+    return max(HEADROOM_FLOOR, math.exp(-headroom / HEADROOM_SCALE))
 
 
 def bid_levels(offer: Offer, most_micros: int | None = None) -> Sequence[int]:

@@ -9,6 +9,7 @@ exactly the sum of the parts.
 import enum
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from dumont.market.hazard import Hazard
 from dumont.model.offer import Offer
@@ -30,6 +31,10 @@ class Part(enum.StrEnum):
     WORK = "work"
     TRANSFER = "transfer"
     STANDBY = "standby"
+
+
+PRICE_PARTS = frozenset({Part.MACHINE, Part.DISK, Part.ADDRESS})
+"""What the provider's bill says."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,15 +87,15 @@ class Priced:
     parts: tuple[tuple[Part, int], ...]
     hazard: Hazard
 
-    @property
+    @cached_property
     def micros_per_hour(self) -> int:
         """The expected cost of an hour: the sum of the parts."""
         return sum(micros for _, micros in self.parts)
 
-    @property
+    @cached_property
     def price_micros_per_hour(self) -> int:
         """What the provider's bill says of an hour without interruption, transfer aside."""
-        return sum(micros for part, micros in self.parts if part in (Part.MACHINE, Part.DISK, Part.ADDRESS))
+        return sum(micros for part, micros in self.parts if part in PRICE_PARTS)
 
     def part(self, part: Part) -> int:
         return dict(self.parts)[part]

@@ -126,7 +126,7 @@ def _conditions(text: str) -> tuple[Condition, ...]:
     before = text[: marks[0].start()] if marks else text
     if before.strip():
         raise BadInput(_("{word!r} is no condition; write one like gpu=RTX 4090").format(word=before.strip()))
-    ends = [mark.start() for mark in marks[1:]] + [len(text)]
+    ends = [mark.start() for mark in marks[1:]] + [len(text)] * bool(marks)
     return tuple(_condition(mark, text[mark.end() : end].strip()) for mark, end in zip(marks, ends, strict=True))
 
 

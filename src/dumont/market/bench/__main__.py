@@ -6,15 +6,16 @@ import sys
 from pathlib import Path
 
 from dumont.errors import BadInput
-from dumont.market.bench.programme import check, race, sensitivity, world
-from dumont.market.bench.report import tables
+from dumont.market.bench.estimates import bids, calibration, survival
+from dumont.market.bench.programme import check, crowd, race, sensitivity, world
+from dumont.market.bench.report import off_reference, tables
 from dumont.market.bench.traces import read_traces
 
 DATA = Path("../shared/data/spot")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """0 once everything was replayed; 2 when there is nothing to replay."""
+    """0 once everything was replayed; 1 when a reference value does not come out; 2 when there is nothing to replay."""
     parser = argparse.ArgumentParser(prog="python -m dumont.market.bench", description=__doc__)
     parser.add_argument(
         "--data", type=Path, default=DATA, help="the folder of recorded capacity (default: %(default)s)"
@@ -26,12 +27,23 @@ def main(arguments: list[str] | None = None) -> int:
     except BadInput as problem:
         print(f"market bench: {problem}", file=sys.stderr)
         return 2
-    results = {"checks": check(the), "race": race(the), "sensitivity": sensitivity(the)}
+    results = {
+        "checks": check(the),
+        "race": race(the),
+        "crowd": crowd(the),
+        "sensitivity": sensitivity(the),
+        "survival": survival(options.data),
+        "calibration": calibration(the.nine.halves()[1]),
+        "bids": bids(options.data.parent / "price"),
+    }
     if options.out:
         options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.write_text(json.dumps(results, indent=1) + "\n")
     print(tables(results))
-    return 0
+    off = off_reference(results["checks"])
+    for line in off:
+        print(f"market bench: off its reference: {line}", file=sys.stderr)
+    return 1 if off else 0
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ its own machines; a refused attempt takes `refusal_s` before the next may be mad
 
 import enum
 import heapq
+import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -32,7 +33,8 @@ class Setting:
     `start_s` is the time from renting to working. `takeover_s` is lost each time another machine takes over without a
     gap of its own. `look_s` is how often a policy is asked when nothing happens, `on_ticks` asks it at the recording's
     ticks and never in between, as the reference does. `refusal_s` is how long a refused attempt takes: the next machine
-    rented at that instant starts so much later.
+    rented at that instant starts so much later. `lottery` seeds the drawing of which machines a drop of capacity takes:
+    each of ours with the share that is lost. Without it a drop takes ours only when it leaves too few.
     """
 
     start_s: float = 120.0
@@ -41,6 +43,7 @@ class Setting:
     spot_micros: int = SPOT_MICROS
     on_demand_micros: int = ON_DEMAND_MICROS
     refusal_s: float = 0.0
+    lottery: int | None = None
     sight: Sight = Sight.LISTING
     on_ticks: bool = False
 
@@ -130,6 +133,7 @@ class Engine:
         self._lead: Rented | None = None
         self._asked: list[float] = []
         self._count = self._refused = 0
+        self._rng = None if setting.lottery is None else random.Random(setting.lottery)
 
     def run(self) -> Outcome:
         self.policy.start(tuple(zone.name for zone in self.trace.zones))
@@ -171,10 +175,14 @@ class Engine:
 
     def _change(self, zone: int, capacity: int) -> None:
         """A zone's capacity is now this; machines beyond it are taken away, the one that leads first (the worst)."""
-        self.capacity[zone] = capacity
+        before, self.capacity[zone] = self.capacity[zone], capacity
         here = [m for m in self.machines if m.zone == zone]
         here.sort(key=lambda m: (m is not self._lead, m.since_s))
-        for machine in here[: max(0, len(here) - capacity)]:
+        lost = here[: max(0, len(here) - capacity)]
+        if self._rng is not None and before:
+            drawn = [m for m in here if self._rng.random() < 1 - capacity / before]
+            lost = drawn if len(drawn) >= len(lost) else lost
+        for machine in lost:
             others = any(m is not machine and m.is_ready(self.at_s) for m in self.machines)
             self.outcome.interruptions += 1
             self.outcome.felt += not others

@@ -9,13 +9,27 @@ AIMS = (
     ("GPU uptime >= 99.9 % at <= 60 % of on demand", 99.9, 60.0),
 )
 ADDRESS_AIM = 99.99
+UPTIME_TOLERANCE, COST_TOLERANCE = 0.03, 0.1
+"""In percentage points: the references are printed with two and one decimals, and differ in the order of zones."""
 NINE = "V100, 9 zones, Feb 2023"
 
 
 def tables(results: dict[str, Any]) -> str:
     """Everything as text."""
-    parts = [_checks(results["checks"]), _race(results["race"]), _sensitivity(results["sensitivity"])]
+    parts = [
+        _checks(results["checks"]),
+        _race(results["race"]),
+        "One machine drawn by lot among many, means of 20 drawings\n\n" + _plain(results["crowd"]),
+        _sensitivity(results["sensitivity"]),
+        "Lives of held machines (Kaplan-Meier, Greenwood interval of 90 %)\n\n" + _plain(results["survival"]),
+        "Predicted hazard against losses seen, second half of the nine-zone trace\n\n" + _plain(results["calibration"]),
+        "Bids by their headroom above the price of the moment\n\n" + _plain(results["bids"]),
+    ]
     return "\n\n".join([*parts, _verdict(results["race"])])
+
+
+def _plain(rows: Rows) -> str:
+    return _table(list(rows[0]), [["" if value is None else str(value) for value in row.values()] for row in rows])
 
 
 def _table(head: list[str], lines: list[list[str]]) -> str:
@@ -80,10 +94,21 @@ def verdict(rows: Rows) -> list[tuple[str, bool, str]]:
         reached = [r for r in mine if r["gpu_uptime"] >= uptime and r["cost"] <= cost]
         best = max(reached or mine, key=lambda r: r["gpu_uptime"])
         found.append((text, bool(reached), f"{best['policy']}: {best['gpu_uptime']:.3f} % at {best['cost']:.1f} %"))
-    worst = min((a["address_uptime"], name, r["policy"]) for r in mine for name, a in r["addresses"].items())
-    text = f"address uptime >= {ADDRESS_AIM} % with every standby and setting"
-    found.append((text, worst[0] >= ADDRESS_AIM, f"{worst[2]}, {worst[1]}: {worst[0]:.4f} %"))
+    for column, how in (("address_uptime", "pauses as measured"), ("address_uptime_careful", "every loss a cut-off")):
+        worst = min((a[column], name, r["policy"]) for r in mine for name, a in r["addresses"].items())
+        text = f"address uptime >= {ADDRESS_AIM} % whatever an hour is worth and whichever the standby, {how}"
+        found.append((text, worst[0] >= ADDRESS_AIM, f"worst: {worst[2]}, {worst[1]}: {worst[0]:.4f} %"))
     return found
+
+
+def off_reference(rows: Rows) -> list[str]:
+    """The reference values that the simulator does not come to; then nothing else it says counts."""
+    return [
+        f"{r['trace']}, {r['machines']} machines, start {r['start_s']:.0f} s: {r['uptime']} % at {r['cost']} %"
+        for r in rows
+        if abs(r["uptime"] - r["uptime_reference"]) > UPTIME_TOLERANCE
+        or (r["cost_reference"] is not None and abs(r["cost"] - r["cost_reference"]) > COST_TOLERANCE)
+    ]
 
 
 def _verdict(rows: Rows) -> str:
