@@ -133,13 +133,15 @@ class Prophet(NextZone):
 
 def test_a_policy_that_looked_ahead_would_be_caught() -> None:
     """The negative control of the check above: with another future the prophet acts otherwise before it."""
-    one, other = trace("111100", "101111"), trace("111111", "101100")
+    one, other = trace("111100", "111111"), trace("111111", "111100")
     outcomes = [replay(t, Prophet(t), START) for t in (one, other)]
     assert _until(outcomes[0], 4 * GAP) != _until(outcomes[1], 4 * GAP)
 
 
 def _until(outcome: Outcome, at_s: float) -> list[tuple[float, float]]:
-    return [(a, min(b, at_s)) for a, b in outcome.spans if a < at_s]
+    """What was rented, and what worked, before that moment."""
+    worked = [(a, min(b, at_s)) for a, b in outcome.spans if a < at_s]
+    return worked + [(since_s, zone) for since_s, zone in outcome.rented if since_s < at_s]
 
 
 @settings(deadline=None, max_examples=60)

@@ -141,7 +141,7 @@ def row(name: str, policy: str, outcome: Outcome) -> dict[str, Any]:
         "interruptions": outcome.interruptions,
         "felt": outcome.felt,
         "moved": outcome.takeovers,
-        "rentals": outcome.rentals,
+        "rentals": len(outcome.rented),
     }
 
 

@@ -104,9 +104,10 @@ class Outcome:
     interruptions: int = 0
     felt: int = 0
     """Interruptions that left no GPU working."""
-    rentals: int = 0
     takeovers: int = 0
     spans: list[tuple[float, float]] = field(default_factory=list)
+    rented: list[tuple[float, int]] = field(default_factory=list)
+    """When and in which zone each machine was rented."""
     setting: Setting = Setting()
 
     @property
@@ -159,7 +160,7 @@ class Engine:
         machine = Rented(f"m{self._count:06d}", zone, self.at_s, ready_at_s)
         self.machines.append(machine)
         heapq.heappush(self._asked, machine.ready_at_s)
-        self.outcome.rentals += 1
+        self.outcome.rented.append((self.at_s, zone))
         return True
 
     def end(self, machine: Rented) -> None:
