@@ -48,6 +48,15 @@ def test_what_was_not_watched_is_no_interruption() -> None:
     assert before.seen(False, 1.0).events == 1.0
     assert before.found(False, 1.0).events == 0.0
     assert before.found(False, 1.0).up_since_h is None
+    assert before.found(True, 100.0).hours == 0.0 and before.found(True, 100.0).up_since_h == 100.0
+
+
+def test_a_run_that_was_seen_to_begin_is_trusted_less_than_one_of_unknown_age() -> None:
+    """Most runs end young; a machine that was there when the first look was taken is likely in a long one."""
+    young = History(at_h=0.0).seen(True, 0.5)
+    unknown = History(at_h=0.5, up_since_h=0.5)
+    assert young.fresh and not unknown.fresh
+    assert hazard(young, PRIOR, 0.5).per_hour == pytest.approx(2 * hazard(unknown, PRIOR, 0.5).per_hour)
 
 
 def test_a_history_does_not_go_back() -> None:

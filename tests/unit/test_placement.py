@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from dumont.market.beliefs import Beliefs, Pressure, observe, shun
 from dumont.market.cost import Stake
 from dumont.market.hazard import History
-from dumont.market.placement import Choice, Held, Moves, OnDemand, Rules, apart, choose, rank, satisfies
+from dumont.market.placement import Choice, Held, Moves, OnDemand, Rules, apart, beside, choose, rank, satisfies
 from dumont.model.instance import Machine
 from dumont.model.offer import Interruption, Need
 from tests.unit.markets import STAKE, held, offer, on_demand, priced
@@ -143,6 +143,14 @@ def test_machines_apart_share_neither_domain_nor_host() -> None:
         priced(offer("untold", domain="", host=""), 0.1),
     ]
     assert [one.offer.id for one in apart(others, [gpu])] == ["apart", "untold"]
+
+
+def test_a_standby_shares_a_domain_only_if_there_is_no_other() -> None:
+    """One copy more in the same zone is better than a single copy."""
+    gpu = held(offer("gpu", domain="d1", host="h1"), 0.1)
+    same, other = priced(offer("same", 10, domain="d1"), 0.1), priced(offer("other", 20, domain="d2"), 0.1)
+    found = [beside(ranked, [gpu]) for ranked in ([same, other], [same], [])]
+    assert [one and one.offer.id for one in found] == ["other", "same", None]
 
 
 def test_losses_in_a_region_make_its_other_zones_look_worse() -> None:

@@ -10,6 +10,8 @@ from dumont.market.hazard import PRIORS, Hazard, History, Prior, from_reliabilit
 from dumont.model.offer import Interruption, Offer
 
 SHUN_HOURS, SHUN_HOURS_MAX = 1.0, 72.0
+WATCH_HOURS = 1.0
+"""Looks further apart than this do not tell what happened in between."""
 PRESSURE_HOURS = 4.0
 PRESSURE_WEIGHT = 2.0
 """How many interruptions as expected a pressure of 1 is worth, and for how long a pressure lasts; tuned as SHAPE is."""
@@ -77,16 +79,21 @@ def observe(beliefs: Beliefs, watched: Iterable[Offer], up: frozenset[str], now_
     """The beliefs after a look at the market: of the domains watched, those in `up` have machines to rent.
 
     `watched` holds one offer of each domain that the look covered, there now or not: what was there and is not any more
-    counts as interrupted.
+    counts as interrupted. Offers whose provider names no domain teach nothing.
     """
     domains, pressures = dict(beliefs.domains), dict(beliefs.pressures)
     seen: dict[str, tuple[int, float]] = {}
     for offer in watched:
         name, group = offer.domain, group_of(offer)
+        if not name:
+            continue
         before = domains.get(name)
         here = name in up
         if before is None:
             domains[name] = History(at_h=now_h, up_since_h=now_h if here else None)
+            continue
+        if now_h - before.at_h > WATCH_HOURS:
+            domains[name] = before.found(here, now_h)
             continue
         ended, due = 0, 0.0
         if before.up_since_h is not None:

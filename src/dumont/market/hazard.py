@@ -1,12 +1,12 @@
 """Interruption hazard: how often the machines of a failure domain are taken away, with an interval. Pure.
 
 **The estimator.** A stretch of availability of one domain (a *run*) ends at a rate of its own. Rates differ from run to
-run: Gamma(shape SHAPE, mean FRESH x the domain's rate). After a run has lasted `age` hours without an end, the rate's
-posterior is Gamma(SHAPE, b + age) with b = SHAPE / (FRESH x the domain's rate); the hazard is its mean and the interval
-its quantiles (Gelman et al., Bayesian Data Analysis, 3rd ed., section 2.6: Gamma prior, exponential waiting times). So
-the hazard falls as a run grows older, which is what spot markets show. The domain's rate is itself a Gamma-Poisson
-mean, (prior events + ends seen) / (prior hours + hours seen), where what was seen counts less with age: a weight of
-exp(-age / MEMORY_HOURS).
+run: Gamma(shape SHAPE, mean FRESH x the domain's rate; without FRESH for a run whose beginning nobody saw). After a run
+has lasted `age` hours without an end, the rate's posterior is Gamma(SHAPE, b + age) with b = SHAPE / that mean; the
+hazard is its mean and the interval its quantiles (Gelman et al., Bayesian Data Analysis, 3rd ed., section 2.6: Gamma
+prior, exponential waiting times). So the hazard falls as a run grows older, which is what spot markets show. The
+domain's rate is itself a Gamma-Poisson mean, (prior events + ends seen) / (prior hours + hours seen), where what was
+seen counts less with age: a weight of exp(-age / MEMORY_HOURS).
 
 SHAPE, FRESH, MEMORY_HOURS and the default prior were chosen by the likelihood of the next tick on the first half of the
 nine-zone trace of docs/market.md, and only there.
@@ -59,13 +59,14 @@ class History:
     """What was seen of one failure domain: discounted ends and hours of availability, up to `at_h`.
 
     `at_h` and `up_since_h` are hours on any clock that does not go back (such as hours since 1970); `up_since_h` is
-    None while the domain has nothing to rent.
+    None while the domain has nothing to rent. `fresh` tells whether the present run was seen to begin.
     """
 
     at_h: float
     events: float = 0.0
     hours: float = 0.0
     up_since_h: float | None = None
+    fresh: bool = False
 
     def seen(self, up: bool, now_h: float) -> "History":
         """The history after `now_h`, at which the domain was found to be up or down; it was constant in between.
@@ -79,15 +80,14 @@ class History:
         hours = self.hours * weight + (MEMORY_HOURS * (1 - weight) if was_up else 0.0)
         events = self.events * weight + (1.0 if was_up and not up else 0.0)
         since = (self.up_since_h if was_up else now_h) if up else None
-        return History(at_h=now_h, events=events, hours=hours, up_since_h=since)
+        fresh = up and (self.fresh or not was_up)
+        return History(at_h=now_h, events=events, hours=hours, up_since_h=since, fresh=fresh)
 
     def found(self, up: bool, now_h: float) -> "History":
-        """As `seen`, for a domain that was not watched in between: no hours are added, and an end is no event."""
-        if up == (self.up_since_h is not None):
-            return self.seen(up, now_h)
+        """As `seen`, for a domain that nobody watched in between: no hours, no end and no age are known of it."""
         weight = math.exp(-max(0.0, now_h - self.at_h) / MEMORY_HOURS)
-        since = now_h if up else None
-        return replace(self, at_h=now_h, events=self.events * weight, hours=self.hours * weight, up_since_h=since)
+        faded = replace(self, at_h=now_h, events=self.events * weight, hours=self.hours * weight)
+        return replace(faded, up_since_h=now_h if up else None, fresh=False)
 
 
 @dataclass(frozen=True)
@@ -126,11 +126,11 @@ class Hazard:
 def hazard(history: History | None, prior: Prior, now_h: float) -> Hazard:
     """The hazard now of a machine in this domain; of one that would be rented in it, too."""
     if history is None:
-        return Hazard(SHAPE, SHAPE / max(RATE_MIN, FRESH * prior.per_hour))
+        return Hazard(SHAPE, SHAPE / max(RATE_MIN, prior.per_hour))
     known = history.seen(history.up_since_h is not None, max(now_h, history.at_h))
     rate = (prior.events + known.events) / (prior.hours + known.hours)
     age_h = known.at_h - known.up_since_h if known.up_since_h is not None else 0.0
-    return Hazard(SHAPE, SHAPE / max(RATE_MIN, FRESH * rate) + age_h)
+    return Hazard(SHAPE, SHAPE / max(RATE_MIN, (FRESH if known.fresh else 1.0) * rate) + age_h)
 
 
 def steady(prior: Prior) -> Hazard:

@@ -1,0 +1,45 @@
+"""What `--explain` shows: every part, how it came about, and nothing that does not add up."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dumont.market.bids import BidHistory, best_bid
+from dumont.market.cost import Part, Stake, expected_cost
+from dumont.market.explain import explain, hazard_text
+from dumont.market.hazard import Hazard, Prior
+from dumont.model.offer import Interruption
+from tests.unit.markets import STAKE, offer
+
+
+@given(st.integers(0, 10**8), st.floats(1e-4, 10), st.floats(0, 100), st.integers(0, 10**6))
+def test_the_lines_sum_to_the_expected_cost(price: int, rate: float, gb: float, standby: int) -> None:
+    """Money that is in the total and in no line is money nobody can check."""
+    stake = Stake(transfer_gb=gb, standby_micros_per_hour=standby, work_at_risk_s=60.0)
+    found = expected_cost(offer(price=price, ingress_micros_per_gb=700), Hazard(1.0, 1 / rate), stake)
+    lines = explain(found, stake)
+    assert sum(line.micros_per_hour for line in lines) == found.micros_per_hour
+    assert all(line.name and line.how for line in lines)
+
+
+def test_the_calculation_can_be_done_by_hand_from_the_line() -> None:
+    """0.5 an hour x 120 s x $50 = $0.8333."""
+    (line,) = [
+        one for one in explain(expected_cost(offer(), Hazard(1.0, 2.0), STAKE), STAKE) if one.part is Part.RESTORE
+    ]
+    assert line.how == "0.5 an hour × 120 s × $50.00 an hour"
+    assert line.micros_per_hour == 833_333
+
+
+def test_a_bid_is_shown_beside_the_lowest_that_wins() -> None:
+    """Who pays more than the market asks wants to see by how much."""
+    bidding = offer(price=400_000, interruption=Interruption.OUTBID, min_bid_micros_per_hour=400_000)
+    found = best_bid(bidding, Hazard(1.0, 1000.0), STAKE, (BidHistory(), Prior(1.0, 24.0), 0.0))
+    assert found is not None
+    assert "$0.4000" in explain(found, STAKE)[0].how
+
+
+def test_the_hazard_is_never_shown_without_its_interval() -> None:
+    """A rate from one day of history is not the same as one from a year."""
+    short, long = (expected_cost(offer(), Hazard(n, n * 10.0), STAKE) for n in (1.0, 100.0))
+    assert hazard_text(short).startswith("0.1 interruptions an hour (90% between 0.00513 and 0.3)")
+    assert hazard_text(long).startswith("0.1 interruptions an hour (90% between 0.084")
