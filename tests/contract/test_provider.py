@@ -10,6 +10,7 @@ from random import Random
 import pytest
 
 from dumont.clock import SystemClock
+from dumont.emulate.vast.faults import Fault as VastFault
 from dumont.errors import NoCapacity, NoSuchInstance, ProviderError
 from dumont.model.instance import Machine
 from dumont.provider.base import Boot, Machinery, Need, Offer, Phase
@@ -224,15 +225,16 @@ class TestVast(ProviderContract):
             yield stand.provider
 
 
-class TestVastAtItsWorst(ProviderContract):
-    """The same promises while the service is late, drops answers, refuses for its rate and comes up stopped."""
+class TestVastInBadWeather(ProviderContract):
+    """The same promises under each class of what the service is known to do, and under all of them."""
 
-    @pytest.fixture
-    async def provider(self) -> AsyncIterator[RentedVast]:
+    @pytest.fixture(params=[*vast.WEATHER, "all"])
+    async def provider(self, request: pytest.FixtureRequest) -> AsyncIterator[RentedVast]:
+        habits, faults = vast.all_of_it() if request.param == "all" else vast.WEATHER[request.param]
         async with vast_stand() as stand:
-            stand.world.habits.change({"listing_lag_s": 3.0, "gone_lag_s": 9.0, "boot_s": 40.0, "shows_404": True})
-            for fault in vast.bad_weather():
-                stand.world.book.add(fault)
+            stand.world.habits.change(habits)
+            for fault in faults:
+                stand.world.book.add(VastFault(**fault))
             yield stand.provider
 
 

@@ -169,6 +169,18 @@ async def test_a_release_returns_when_the_list_has_let_go(stand: Stand) -> None:
     assert await stand.provider.machines() == []
 
 
+async def test_what_was_destroyed_before_it_was_listed_does_not_come_back(stand: Stand) -> None:
+    """A late list shows it as ending for a while; the sweeper would end it again and again."""
+    stand.world.habits.change({"listing_lag_s": 20.0, "gone_lag_s": 60.0})
+    machine = await stand.rent()
+    await stand.provider.release(machine.ref)
+    stand.clock.seconds += 20
+    assert await stand.provider.roster.rows() != [], "it is listed now"
+    assert await stand.provider.machines() == []
+    with pytest.raises(NoSuchInstance):
+        await stand.provider.machine(machine.ref)
+
+
 async def test_a_contract_that_never_leaves_the_list_is_an_error(stand: Stand) -> None:
     """Destroyed means that the provider confirmed it (I4); bounded, so that the sweeper goes on."""
     stand.world.habits.gone_lag_s = 1e6

@@ -15,7 +15,7 @@ from dumont.emulate.vast.faults import Fault, Kind
 from dumont.errors import NoCapacity, ProviderError
 from dumont.model.instance import Machine
 from dumont.model.offer import Interruption, Need
-from dumont.provider.base import Phase
+from dumont.provider.base import Phase, Why
 from dumont.provider.vast import VastProvider
 from dumont.provider.vast.client import Call, Client, Content, Unanswered
 from dumont.provider.vast.offers import Row, rows
@@ -253,6 +253,26 @@ async def test_a_machine_that_comes_up_stopped_is_started_once(stand: Stand) -> 
     machine = await stand.rent("gpu-1")
     assert stand.rental(machine).holding is not None
     assert heard(stand, "state") == 1
+
+
+async def test_a_machine_that_came_up_stopped_and_is_listed_late_is_started_then(stand: Stand) -> None:
+    """Nobody else would: it bills its disk, and control waits for it to boot."""
+    stand.world.habits.change({"races": True, "listing_lag_s": 30.0})
+    machine = await stand.rent("gpu-1")
+    assert stand.rental(machine).holding is None
+    stand.clock.seconds += 30
+    await stand.provider.machines()
+    assert stand.rental(machine).holding is not None
+
+
+async def test_a_machine_that_we_stopped_before_it_was_listed_stays_stopped(stand: Stand) -> None:
+    """The control to the one above: what was asked for last holds."""
+    stand.world.habits.change({"races": True, "listing_lag_s": 30.0})
+    machine = await stand.rent("gpu-1")
+    await stand.provider.stop(machine.ref)
+    stand.clock.seconds += 30
+    (seen,) = await stand.provider.machines()
+    assert (seen.phase, seen.why) == (Phase.STOPPED, Why.ASKED)
 
 
 async def test_a_script_that_is_too_long_is_refused_before_anything_is_rented(stand: Stand) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 
 from dumont.emulate.ground import Nowhere
-from dumont.emulate.vast.faults import RATES, Fault, Kind
+from dumont.emulate.vast.faults import RATES, Kind
 from dumont.emulate.vast.market import MODELS, Box
 from dumont.emulate.vast.rental import Rental
 from dumont.emulate.vast.serve import serving
@@ -26,10 +26,11 @@ GPU = Need(machine=Machine.GPU)
 
 
 class StoppedClock:
-    """Time that passes only by sleeping."""
+    """Time that passes only by sleeping, and not while a call is on its way."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
+        self.flying = 0
 
     def monotonic(self) -> float:
         return self.seconds
@@ -38,8 +39,31 @@ class StoppedClock:
         return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.seconds)
 
     async def sleep(self, seconds: float) -> None:
-        self.seconds += seconds
+        until = self.seconds + seconds
         await asyncio.sleep(0)
+        while self.flying:
+            await asyncio.sleep(0.001)
+        self.seconds = max(self.seconds, until)
+
+
+class Airspace(httpx.AsyncBaseTransport):
+    """Counts the calls that are on their way."""
+
+    def __init__(self, clock: StoppedClock) -> None:
+        self._clock = clock
+        self._inner = httpx.AsyncHTTPTransport(verify=False)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        self._clock.flying += 1
+        try:
+            response = await self._inner.handle_async_request(request)
+            await response.aread()
+        finally:
+            self._clock.flying -= 1
+        return response
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
 
 
 def model(name: str) -> Any:
@@ -111,20 +135,37 @@ class Stand:
         await self.world.idle()
 
 
-def bad_weather() -> list[Fault]:
-    """Faults that the driver has to live with, each shape of a 429 among them; none lasts."""
-    rates = [Fault(endpoint="*", kind=kind, times=0, share=0.04, threshold_s=2.0) for kind in sorted(RATES)]
-    return [
-        *rates,
-        Fault(endpoint="list", kind=Kind.RATE_TEXT, times=0, share=0.05, retry_after_s=1.5),
-        Fault(endpoint="create", kind=Kind.LOST, times=0, share=0.2),
-        Fault(endpoint="create", kind=Kind.LOST_504, times=0, share=0.2),
-        Fault(endpoint="create", kind=Kind.NO_SUCH_ASK_404, times=1),
-        Fault(endpoint="create", kind=Kind.NO_SUCH_ASK_410, times=1),
-        Fault(endpoint="destroy", kind=Kind.LOST, times=0, share=0.2),
-        Fault(endpoint="*", kind=Kind.HTML_403, times=0, share=0.04),
-        Fault(endpoint="list", kind=Kind.DROPPED, times=0, share=0.1),
-    ]
+def _fault(endpoint: str, kind: Kind, share: float = 1.0, times: int = 0, **more: float) -> dict[str, Any]:
+    return {"endpoint": endpoint, "kind": kind, "share": share, "times": times, **more}
+
+
+RATED = [_fault("*", kind, 0.05, threshold_s=2.0) for kind in sorted(RATES)]
+WEATHER: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {
+    "rates": ({"limits": True}, [*RATED, _fault("list", Kind.RATE_TEXT, 0.1, retry_after_s=1.5)]),
+    "front door": ({}, [_fault("*", Kind.HTML_403, 0.15)]),
+    "lost answers": ({}, [_fault("create", Kind.LOST, 0.5), _fault("destroy", Kind.LOST, 0.5)]),
+    "time-outs": ({}, [_fault("*", Kind.LOST_504, 0.1)]),
+    "dropped calls": ({}, [_fault(name, Kind.DROPPED, 0.1) for name in ("list", "search", "destroy", "show")]),
+    "late lists": ({"listing_lag_s": 20.0, "gone_lag_s": 30.0, "boot_s": 60.0, "shows_404": True}, []),
+    "odd rows": ({"doubled_share": 0.5, "sloppy_share": 1.0, "boot_s": 300.0, "wake_s": 60.0}, []),
+    "races": (
+        {"races": True},
+        [_fault("create", kind, times=1) for kind in (Kind.NO_SUCH_ASK_404, Kind.NO_SUCH_ASK_410)],
+    ),
+}
+"""What the driver has to live with, by class: the service's habits, and faults that strike a share of the calls."""
+
+
+def all_of_it() -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Every class at once, each fault a third as often; without the races: what came up stopped and is listed late
+    holds no GPU, so that its capacity is rightly offered again.
+    """
+    habits: dict[str, Any] = {}
+    faults = []
+    for theirs, entries in (weather for name, weather in WEATHER.items() if name != "races"):
+        habits |= theirs
+        faults += [entry | {"share": entry["share"] / 3} for entry in entries if entry["times"] == 0]
+    return habits, faults
 
 
 async def rent(provider: VastProvider, offer: Offer, label: str) -> Machinery:
@@ -141,7 +182,7 @@ async def vast_stand(*boxes: Box) -> AsyncIterator[Stand]:
     settings = Settings(
         key=KEY, url="", installation=INSTALLATION, server_host="192.0.2.1", script_for=lambda boot, offer: SCRIPT
     )
-    async with serving(world) as url, httpx.AsyncClient(verify=False) as http:
+    async with serving(world) as url, httpx.AsyncClient(transport=Airspace(clock)) as http:
         settings = Settings(**(settings.__dict__ | {"url": url}))
         provider = RentedVast(settings, http, clock, Random(1))
         provider.capacity = Room(next(iter(world.boxes.values())))

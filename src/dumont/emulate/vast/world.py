@@ -6,6 +6,7 @@ outranks the others. Everything that a request or a knob changes goes through `W
 
 import asyncio
 import itertools
+from collections import deque
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -23,6 +24,7 @@ from dumont.errors import DumontError
 KEY = "emulated-key"
 CREDIT_USD = 25
 BOXES = 90
+HEARD_MAX = 10_000
 BAD_IMAGES = {
     "missing": "Error response from daemon: manifest for {image} not found: manifest unknown",
     "private": "Error: pull access denied for {image}, repository does not exist or may require login: unauthorized",
@@ -59,7 +61,7 @@ class World:
         self.boxes = {box.machine_id: box for box in drawn}
         self.rentals: dict[int, Rental] = {}
         self.logs: dict[str, tuple[str, int]] = {}
-        self.heard: list[tuple[str, str, str]] = []
+        self.heard: deque[tuple[str, str, str]] = deque(maxlen=HEARD_MAX)
         self.numbers = itertools.count(21_448_812)
         self._settled_at = self.now()
 
@@ -108,7 +110,7 @@ class World:
 
     def _arrange(self, now: float) -> None:
         """Who holds which GPUs, from this instant on."""
-        broke = self.account.credit <= Fraction(1, MICROS)
+        broke = self.account.credit < 1  # a micro-dollar: the instant is a float
         for rental in self.present:
             if broke and rental.wanted:
                 rental.wanted, rental.halt = False, Halt.CREDIT

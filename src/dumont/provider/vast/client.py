@@ -23,8 +23,10 @@ from dumont.errors import ProviderError
 from dumont.provider.vast.limiter import Limiters
 
 ATTEMPTS_MAX = 5
+UNANSWERED_MAX = 4
+"""So many attempts get no answer before whoever asks is told: a sweep has other providers to look at."""
 WAIT_S_MAX = 60.0
-TIMEOUT_S = 30.0
+TIMEOUT_S = 20.0
 BACKOFF_S = 0.5
 BACKOFF_GROWTH = 2.0
 THRESHOLD = re.compile(r"threshold=([0-9]+(?:\.[0-9]+)?)")
@@ -88,26 +90,26 @@ class Client:
         """
         limiter = self._limiters.of(call.endpoint)
         problem: ProviderError = Unanswered(f"Vast.ai was not asked ({call.endpoint}).")
+        unanswered = 0
         for attempt in range(ATTEMPTS_MAX):
-            await limiter.turn(background=call.background)
+            departure = await limiter.turn(background=call.background)
             try:
                 response = await self._send(call)
             except httpx.HTTPError as error:
                 problem = Unanswered(f"Vast.ai gave no answer to {call.endpoint}: {type(error).__name__} {error}.")
-                if not call.repeats:
-                    raise problem from error
-                limiter.put_off(self._backoff_s(attempt))
-                continue
-            if response.status_code == 429 or _is_front_door(response):
-                problem = self._put_off(call, response, attempt)
-                continue
-            if response.status_code >= 500:
+                problem.__cause__ = error
+            else:
+                limiter.answered(departure)
+                if response.status_code == 429 or _is_front_door(response):
+                    problem = self._put_off(call, response, attempt)
+                    continue
+                if response.status_code < 500:
+                    return understood(call, response)
                 problem = Unanswered(f"Vast.ai answered {call.endpoint} with {response.status_code}.")
-                if not call.repeats:
-                    raise problem
-                limiter.put_off(self._backoff_s(attempt))
-                continue
-            return understood(call, response)
+            unanswered += 1
+            if not call.repeats or unanswered == UNANSWERED_MAX:
+                break
+            limiter.put_off(self._backoff_s(attempt))
         raise problem
 
     async def text(self, url: str) -> str | None:

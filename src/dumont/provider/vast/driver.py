@@ -23,7 +23,7 @@ from dumont.provider.vast.offers import BID, NAME, ON_DEMAND, Row, disk_gb, doll
 from dumont.provider.vast.record import Record, Verdict
 from dumont.provider.vast.renting import LABEL_CHARS_MAX, Order, Renting
 from dumont.provider.vast.roster import Roster, is_missing
-from dumont.provider.vast.states import Evidence, reason
+from dumont.provider.vast.states import Evidence, came_up_stopped, reason
 
 URL = "https://console.vast.ai"
 IMAGE = "pytorch/pytorch:2.6.0-cuda12.4-cudnn9-runtime"
@@ -66,6 +66,8 @@ class Driver:
     ) -> None:
         if not settings.installation or "/" in settings.installation:
             raise BadInput("An installation's name is a part of labels: it needs a letter, and no slash.")
+        if ":" not in settings.image.rpartition("/")[2]:
+            raise BadInput(f"The image {settings.image!r} needs a tag, such as `{IMAGE}`; Vast.ai fails without one.")
         self.settings = settings
         self.server_host = settings.server_host
         self.client = Client(settings.key, settings.url, http, limiters or Limiters(clock), Chance(clock, rng))
@@ -92,7 +94,9 @@ class Driver:
             seen = await rows(self.client, filters_of(need), kind, disk_gb(need), background=True)
             found += offers(seen, need, kind, self._clock.now())
         found.sort(key=lambda offer: offer.price_micros_per_hour)
-        self._searched[need] = (self._clock.monotonic(), found)
+        now = self._clock.monotonic()
+        self._searched = {other: kept for other, kept in self._searched.items() if now - kept[0] < OFFERS_KEPT_S}
+        self._searched[need] = (now, found)
         return list(found)
 
     async def rent(self, offer: Offer, label: str, boot: Boot) -> Machinery:
@@ -116,9 +120,10 @@ class Driver:
         A second contract under one label (two processes created it in one instant) is told under a label of its own,
         which nobody knows, so that it is ended.
         """
-        listed = await self.roster.rows()
-        new = self._record.unlisted(self._clock.monotonic(), [row["id"] for row in listed])
-        ours = [row for row in (*listed, *new) if self._label_of(row) is not None]
+        listed = [row for row in await self.roster.rows() if self._label_of(row) is not None]
+        await self._welcome(listed)
+        new = self._record.unlisted(self._clock.monotonic())
+        ours = [row for row in (*listed, *new) if not self._record.is_over(row)]
         await self._find_out(ours)
         now, seen, found = self._clock.monotonic(), set(), []
         for row in ours:
@@ -223,7 +228,8 @@ class Driver:
         A driver that has just begun looks twice: its predecessor may have created what is not listed yet.
         """
         found = await self.roster.labelled(marked)
-        new = self._record.unlisted(self._clock.monotonic(), [row["id"] for row in found])
+        await self._welcome(found)
+        new = self._record.unlisted(self._clock.monotonic())
         found += [row for row in new if row["label"] == marked]
         young_s = self._began + YOUNG_S - self._clock.monotonic()
         if not found and young_s > 0:
@@ -239,14 +245,31 @@ class Driver:
         try:
             row = await self.roster.one(int(ref))
         except NoSuchInstance:
-            new = {row["id"]: row for row in self._record.unlisted(self._clock.monotonic(), [])}
+            new = {row["id"]: row for row in self._record.unlisted(self._clock.monotonic())}
             if int(ref) not in new:
                 raise
             return new[int(ref)]
-        self._record.new.pop(int(ref), None)
         if self._label_of(row) is None:
             raise NoSuchInstance(f"Instance {ref} on this Vast.ai account is not of this installation.")
+        if self._record.is_over(row):
+            raise NoSuchInstance(f"Instance {ref} was destroyed, and Vast.ai only still shows it.")
+        await self._welcome([row])
         return row
+
+    async def _welcome(self, listed: list[Content]) -> None:
+        """What was created here and is listed for the first time is new no more, and started where it came up stopped.
+
+        When its GPU is taken it stays stopped, and control lets it go.
+        """
+        for row in listed:
+            number: int = row["id"]
+            new = self._record.new.pop(number, None) is not None
+            if not new or number in self._record.asked or not came_up_stopped(row):
+                continue
+            try:
+                await self._state(number, "running")
+            except Refusal:
+                await self._state(number, "stopped")  # a queued start would bill some day
 
     async def _destroy(self, number: int) -> None:
         """Ask for its end. That there is none is fine: the list has the last word."""

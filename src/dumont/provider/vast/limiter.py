@@ -31,6 +31,8 @@ PACES: Mapping[str, Pace] = {
 
 MARGIN_S = 0.05
 """Two calls leave this much further apart than the rate: they may come closer together on their way."""
+ARRIVAL_S_MAX = 1.0
+"""A call is taken to have arrived by then: a slow create must not hold the next one back."""
 
 
 class Limiter:
@@ -42,11 +44,22 @@ class Limiter:
         self._recent: deque[float] = deque()
         self._not_before = clock.monotonic()
 
-    async def turn(self, *, background: bool = False) -> None:
-        """Return when the next call may leave, and count it. A background call leaves a third of the rate free."""
+    async def turn(self, *, background: bool = False) -> float:
+        """Return when the next call may leave, and count it. A background call leaves a third of the rate free.
+
+        The answer is its departure (monotonic seconds), for `answered`.
+        """
         while (wait_s := self._wait_s(self._clock.monotonic(), background=background)) > 0:
             await self._clock.sleep(wait_s)
-        self._recent.append(self._clock.monotonic())  # nothing was awaited since it was found free
+        departure = self._clock.monotonic()  # nothing was awaited since it was found free
+        self._recent.append(departure)
+        return departure
+
+    def answered(self, departure: float) -> None:
+        """Count a call from its answer on: it may have arrived as late as that, and the next one arrives faster."""
+        if departure in self._recent:
+            self._recent.remove(departure)
+            self._recent.append(min(self._clock.monotonic(), departure + ARRIVAL_S_MAX))
 
     def put_off(self, seconds: float) -> None:
         """No call of this endpoint before so many seconds from now: the service said so to one of them."""

@@ -107,7 +107,7 @@ def kinds(need: Need) -> list[str]:
 
 async def rows(client: Client, filters: Content, kind: str, storage_gb: int, *, background: bool = False) -> list[Row]:
     """All rows of one search by price, each once, up to 2 pages. Raises ProviderError: no list is not an empty one."""
-    found: dict[tuple[int, int, str], Row] = {}
+    found: dict[tuple[object, ...], Row] = {}
     floor: Decimal | None = None
     for _ in range(PAGES_MAX):
         body = filters | {
@@ -122,7 +122,8 @@ async def rows(client: Client, filters: Content, kind: str, storage_gb: int, *, 
         readable = list(_readable(page))
         before = len(found)
         for row in readable:
-            found.setdefault((row.machine_id, row.gpus, str(row.number("min_bid"))), row)
+            key = (row.machine_id, row.gpus, row.number("min_bid"), row.content.get("rented"))
+            found.setdefault(key, row)
         last = max((price for row in readable if (price := row.number("dph_total")) is not None), default=None)
         if len(page) < PAGE_ROWS or last is None or (len(found) == before and last == floor):
             break

@@ -4,7 +4,6 @@ It is lost with the process. What was asked for then reads as UNTOLD and an outb
 machine that resumed meanwhile reads as RUNNING, and the epoch fence stops it as any other.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from decimal import ROUND_CEILING
 
@@ -13,7 +12,7 @@ from dumont.provider.base import Machinery, Phase, Why
 from dumont.provider.bootstrap import HTTP_PORT, SSH_PORT, STREAM_PORT
 from dumont.provider.vast.client import Content
 from dumont.provider.vast.offers import Row, Unreadable, micros
-from dumont.provider.vast.states import State, state_of
+from dumont.provider.vast.states import State, is_ending, state_of
 
 WAKING_S = 600.0
 """How long after a start `exited` may still be read (contract: bounded wait, at most ten minutes)."""
@@ -36,7 +35,7 @@ class Verdict:
 class Record:
     """Our memory, by contract id. `asked`: we stopped it. `woken`: when we created or started it. `bids` in micros.
 
-    `new`: the rows of those that were created here and were not listed yet.
+    `new`: the rows of those that were created here and were not listed yet. `ended`: those whose end was confirmed.
     """
 
     asked: set[int] = field(default_factory=set)
@@ -44,6 +43,7 @@ class Record:
     bids: dict[int, int] = field(default_factory=dict)
     verdicts: dict[int, Verdict] = field(default_factory=dict)
     new: dict[int, Content] = field(default_factory=dict)
+    ended: set[int] = field(default_factory=set)
 
     def created(self, row: Content, bid: int | None, now: float) -> None:
         number: int = row["id"]
@@ -52,15 +52,18 @@ class Record:
         if bid is not None:
             self.bids[number] = bid
 
-    def unlisted(self, now: float, listed: Iterable[int]) -> list[Content]:
-        """The new contracts that the service does not list yet. What it lists is not new any more."""
-        for number in listed:
-            self.new.pop(number, None)
-        return [row for number, row in self.new.items() if now - self.woken.get(number, now) < NEW_S]
+    def unlisted(self, now: float) -> list[Content]:
+        """The new contracts that the service does not list yet."""
+        self.new = {number: row for number, row in self.new.items() if now - self.woken.get(number, now) < NEW_S}
+        return list(self.new.values())
 
     def state(self, row: Content, now: float) -> State:
         woken_at = self.woken.get(row["id"])
         return state_of(row, waking=woken_at is not None and now - woken_at < WAKING_S)
+
+    def is_over(self, row: Content) -> bool:
+        """Whether a list only still shows what we were told is gone."""
+        return row["id"] in self.ended and is_ending(row)
 
     def needs_verdict(self, row: Content, now: float) -> bool:
         """Whether it is stopped for a reason that was not found out yet, or may have changed."""
@@ -77,6 +80,8 @@ class Record:
         self.woken[number] = now
 
     def forget(self, number: int) -> None:
+        """It is gone. A list that is behind may still show it as ending; that is not news."""
+        self.ended.add(number)
         self.asked.discard(number)
         for known in (self.woken, self.bids, self.verdicts, self.new):
             known.pop(number, None)

@@ -11,6 +11,7 @@ from dumont.provider.vast.client import Call, Client, Content, Refusal, Unanswer
 from dumont.provider.vast.offers import BID, DISK_GB_MIN, Row, Unreadable, dollars, micros, rows
 from dumont.provider.vast.record import PORTS
 from dumont.provider.vast.roster import Roster
+from dumont.provider.vast.states import came_up_stopped
 
 ASKS_MAX = 3
 LABEL_CHARS_MAX = 256
@@ -124,7 +125,7 @@ class Renting:
         for surplus in found[1:]:
             await release(str(surplus["id"]))
         row = found[0] if found else new
-        if row["id"] == number and row.get("cur_state") == "stopped":
+        if row["id"] == number and came_up_stopped(row):
             await self._start_once(number, release)
             return new
         return row

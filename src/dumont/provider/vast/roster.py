@@ -8,6 +8,7 @@ from typing import Any
 
 from dumont.errors import NoSuchInstance, ProviderError
 from dumont.provider.vast.client import Call, Client, Content, Refusal
+from dumont.provider.vast.states import is_ending
 
 PAGE_ROWS = 25
 PAGES_MAX = 200
@@ -86,11 +87,6 @@ def is_missing(refusal: Refusal) -> bool:
     and so is a path that the service no longer has.
     """
     return refusal.status == 404 and refusal.code in MISSING
-
-
-def is_ending(row: Content) -> bool:
-    """Whether a contract is being destroyed and only still listed."""
-    return row.get("cur_state") == "unloaded" or row.get("next_state") == "unloaded"
 
 
 def _id(row: Any) -> int:

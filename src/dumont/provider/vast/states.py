@@ -35,7 +35,7 @@ def state_of(content: Mapping[str, Any], *, waking: bool) -> State:
     current, following = content.get("cur_state"), content.get("next_state")
     if actual in SILENT:
         return State(Phase.UNKNOWN, Why.OFFLINE)
-    if current == "unloaded" or following == "unloaded":
+    if is_ending(content):
         return State(Phase.STOPPED, Why.ASKED)
     text = str(content.get("status_msg") or "").lower()
     if current == "stopped" and actual in ENDED:
@@ -50,6 +50,16 @@ def state_of(content: Mapping[str, Any], *, waking: bool) -> State:
         if actual in ("exited", "stopped"):
             return State(Phase.STARTING if waking else Phase.STOPPED)
     return State(Phase.UNKNOWN)
+
+
+def is_ending(row: Mapping[str, Any]) -> bool:
+    """Whether a contract is being destroyed and only still listed."""
+    return row.get("cur_state") == "unloaded" or row.get("next_state") == "unloaded"
+
+
+def came_up_stopped(row: Mapping[str, Any]) -> bool:
+    """Whether a contract that was just created needs one start: a race of the service (contract, create race)."""
+    return row.get("cur_state") == "stopped" and row.get("actual_status") in (None, "loading")
 
 
 @dataclass(frozen=True, kw_only=True)

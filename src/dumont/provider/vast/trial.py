@@ -14,8 +14,9 @@ from dumont.model.instance import Machine
 from dumont.model.offer import Need, Offer
 from dumont.provider.base import Boot, Machinery, Phase, Why
 from dumont.provider.check import Outcome, Step
-from dumont.provider.vast.client import Call, KeyRefused, Refusal
+from dumont.provider.vast.client import KeyRefused, Refusal
 from dumont.provider.vast.driver import Driver
+from dumont.provider.vast.offers import BID, rows
 
 PATIENCE_S = 900.0
 POLL_S = 10.0
@@ -45,12 +46,15 @@ class Trial:
     async def run(self) -> list[Step]:
         """All steps; those after a failed one are skipped, the last, which cleans up, never is."""
         steps: list[Step] = []
-        for name, assumption, act in self._story():
-            if any(step.outcome is Outcome.FAILED for step in steps):
-                steps.append(Step(name=name, assumption=assumption, outcome=Outcome.SKIPPED))
-            else:
-                steps.append(await _tried(name, assumption, act))
-        steps.append(await _tried("clean up", "a destroyed contract leaves the list within minutes", self._clean_up))
+        try:
+            for name, assumption, act in self._story():
+                if any(step.outcome is Outcome.FAILED for step in steps):
+                    steps.append(Step(name=name, assumption=assumption, outcome=Outcome.SKIPPED))
+                else:
+                    steps.append(await _tried(name, assumption, act))
+        finally:  # also when it is cancelled, or a bug of ours ends it
+            gone = "a destroyed contract leaves the list within minutes"
+            steps.append(await _tried("clean up", gone, self._clean_up))
         return steps
 
     def _story(self) -> list[tuple[str, str, Callable[[], Awaitable[str]]]]:
@@ -91,15 +95,8 @@ class Trial:
         return f"{len(offers)} offers, the cheapest is {_words(self.offer)}"
 
     async def _ids(self) -> str:
-        call = Call(
-            endpoint="search",
-            method="POST",
-            path="/api/v0/bundles/",
-            body={"machine_id": {"eq": int(self._offer.host)}, "type": "bid", "limit": 64},
-        )
-        first = await self.provider.client.call(call)
-        second = await self.provider.client.call(call)
-        ids = [sorted(row["id"] for row in answer["offers"]) for answer in (first, second)]
+        filters = {"machine_id": {"eq": int(self._offer.host)}}
+        ids = [sorted(row.ask for row in await rows(self.provider.client, filters, BID, 10)) for _ in range(2)]
         return "other ids" if ids[0] != ids[1] else "the same ids this time: nothing is refuted by that"
 
     async def _create(self) -> str:
