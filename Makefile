@@ -5,7 +5,7 @@ ROUNDS ?= 3
 BENCH_ROUNDS ?= 200
 PY := .venv/bin/python
 
-.PHONY: demo test check sim sim-coverage bench bench-market bench-snapshot locale setup
+.PHONY: demo test check sim sim-coverage bench bench-market bench-advisor bench-snapshot locale setup
 
 demo: setup
 	@.venv/bin/dumont demo --rounds $(ROUNDS) $(DEMO)
@@ -31,7 +31,10 @@ bench-snapshot: setup
 	@LANG=en .venv/bin/dumont snapshot bench --out bench/results/snapshot.json $(BENCH)
 
 bench-market: setup
-	@$(PY) -m dumont.market.bench --out bench/results/market.json $(BENCH)
+	@$(PY) -m dumont.market.bench --out bench/results/market.json --page docs/market.md $(BENCH)
+
+bench-advisor: setup
+	@$(PY) -m dumont.advisor.bench --out bench/results/advisor.json --page docs/advisor.md $(BENCH)
 
 locale: setup
 	@$(PY) scripts/locale_catalogues.py update

@@ -1,5 +1,8 @@
 """The replay: exact accounting, no look-ahead, and what the policies do on traces small enough to work out by hand."""
 
+import json
+from pathlib import Path
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -7,7 +10,7 @@ from hypothesis import strategies as st
 from dumont.errors import BadInput
 from dumont.market.bench.ours import Ours
 from dumont.market.bench.replay import ON_DEMAND, Now, Outcome, Policy, Setting, Sight, replay
-from dumont.market.bench.report import off_reference
+from dumont.market.bench.report import off_reference, page
 from dumont.market.bench.rivals import NextZone
 from dumont.market.bench.standby import CAREFUL, StandbySetting, address_uptime, repeated
 from dumont.market.bench.traces import ON_DEMAND_MICROS, SPOT_MICROS, Trace, Zone, together
@@ -232,3 +235,14 @@ def test_on_demand_is_always_to_be_had() -> None:
                 assert now.rent(ON_DEMAND)
 
     assert replay(trace("0000"), Steady(), START).up_s == 2400 - 120
+
+
+def test_the_page_shows_the_committed_results() -> None:
+    """Figures on a page that no result holds are figures nobody can check (I9)."""
+    root = Path(__file__).resolve().parents[2]
+    written = (root / "docs/market.md").read_text()
+    results = json.loads((root / "bench/results/market.json").read_text())
+    assert page(written, results) == written, "make bench-market writes both"
+    assert off_reference(results["checks"]) == []
+    with pytest.raises(BadInput, match="put them where"):
+        page("no tables here", results)

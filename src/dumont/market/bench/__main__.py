@@ -8,7 +8,7 @@ from pathlib import Path
 from dumont.errors import BadInput
 from dumont.market.bench.estimates import bids, calibration, survival
 from dumont.market.bench.programme import check, crowd, race, sensitivity, world
-from dumont.market.bench.report import off_reference, tables
+from dumont.market.bench.report import off_reference, page, tables
 from dumont.market.bench.traces import read_traces
 
 DATA = Path("../shared/data/spot")
@@ -21,6 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--data", type=Path, default=DATA, help="the folder of recorded capacity (default: %(default)s)"
     )
     parser.add_argument("--out", type=Path, help="where to write the results as JSON")
+    parser.add_argument("--page", type=Path, help="a page whose tables are written anew")
     options = parser.parse_args(arguments)
     try:
         the = world(read_traces(options.data))
@@ -39,6 +40,8 @@ def main(arguments: list[str] | None = None) -> int:
     if options.out:
         options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.write_text(json.dumps(results, indent=1) + "\n")
+    if options.page:
+        options.page.write_text(page(options.page.read_text(), results))
     print(tables(results))
     off = off_reference(results["checks"])
     for line in off:
