@@ -72,3 +72,14 @@ def test_whatever_is_seen_leaves_a_hazard_that_can_be_worked_with(looks: list[tu
     found = hazard_of(A, beliefs, now_h)
     assert 0 < found.per_hour < 1000
     assert 0 <= found.low < found.high
+
+
+def test_a_machine_that_is_bid_for_is_lost_to_its_host_as_well() -> None:
+    """The bid's own hazard comes on top; a bad host is bad at any bid."""
+    bid = offer("bid", interruption=Interruption.OUTBID, min_bid_micros_per_hour=400_000)
+    yearly = PRIORS[Interruption.NEVER].per_hour
+    assert hazard_of(bid, Beliefs(), 0.0).per_hour == pytest.approx(yearly)
+    shaky = offer("bid", interruption=Interruption.OUTBID, min_bid_micros_per_hour=400_000, reliability=0.9)
+    assert hazard_of(shaky, Beliefs(), 0.0).per_hour == pytest.approx(yearly + 0.1 / (0.9 * 12))
+    unpriced = offer("bid", interruption=Interruption.OUTBID)
+    assert hazard_of(unpriced, Beliefs(), 0.0).per_hour == pytest.approx(PRIORS[Interruption.OUTBID].per_hour)

@@ -142,3 +142,12 @@ def test_a_better_score_means_fewer_failures() -> None:
     assert from_reliability(1.0) == 0.0
     assert from_reliability(0.99) < from_reliability(0.9)
     assert math.isfinite(from_reliability(0.0))
+
+
+def test_hours_of_presence_add_up_to_what_memory_holds() -> None:
+    """A domain that was there for one hour has one hour less what faded meanwhile; for ever, the whole memory."""
+    hour = History(at_h=0.0, up_since_h=0.0).seen(True, 1.0)
+    assert hour.hours == pytest.approx(MEMORY_HOURS * (1 - math.exp(-1 / MEMORY_HOURS)))
+    assert hour.seen(True, 2.0).hours == pytest.approx(History(at_h=0.0, up_since_h=0.0).seen(True, 2.0).hours)
+    assert hour.seen(True, 1000.0).hours == pytest.approx(MEMORY_HOURS)
+    assert hour.seen(False, 1.0).seen(False, 2.0).hours < hour.hours

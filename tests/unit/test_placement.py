@@ -8,7 +8,20 @@ from hypothesis import strategies as st
 from dumont.market.beliefs import Beliefs, Pressure, observe, shun
 from dumont.market.cost import Stake
 from dumont.market.hazard import History
-from dumont.market.placement import Choice, Held, Moves, OnDemand, Rules, apart, beside, choose, rank, satisfies
+from dumont.market.placement import (
+    Choice,
+    Held,
+    Moves,
+    OnDemand,
+    Rules,
+    apart,
+    beside,
+    choose,
+    rank,
+    satisfies,
+    saving_micros,
+    spare_micros_per_hour,
+)
 from dumont.model.instance import Machine
 from dumont.model.offer import Interruption, Need
 from tests.unit.markets import STAKE, held, offer, on_demand, priced
@@ -237,3 +250,49 @@ def test_a_local_offer_that_is_never_interrupted_counts_as_spot() -> None:
     local = offer("local", interruption=Interruption.NEVER, spot=True, domain="")
     ranked = rank([local], replace(NEED, on_demand=False), Beliefs(stake=STAKE), 0.0)
     assert names(choose(ranked, [], Rules(on_demand=OnDemand.NEVER), STAKE)) == ["local"]
+
+
+def test_disk_and_address_count_against_what_a_bid_may_cost() -> None:
+    """The policy bounds the bill, and the bill is more than the bid."""
+    bid = offer(
+        "bid",
+        480_000,
+        interruption=Interruption.OUTBID,
+        min_bid_micros_per_hour=400_000,
+        disk_micros_per_hour=70_000,
+        address_micros_per_hour=10_000,
+    )
+    (found,) = rank([bid], replace(NEED, price_micros_per_hour_max=500_000), Beliefs(stake=DEAR), 0.0)
+    assert found.price_micros_per_hour <= 500_000
+    assert 400_000 < found.offer.bid_micros_per_hour <= 420_000
+    (free,) = rank([bid], NEED, Beliefs(stake=DEAR), 0.0)
+    assert free.offer.bid_micros_per_hour > 420_000
+
+
+def test_a_spare_is_worth_what_it_saves_and_no_more() -> None:
+    """0.5 an hour x 0.7 that work x (120 s - 20 s) x $36 an hour = $0.35; a slow takeover saves nothing."""
+    stake = Stake(value_micros_per_hour=36_000_000, restore_s=120.0, takeover_s=20.0)
+    best = priced(offer(), 0.5, stake)
+    assert spare_micros_per_hour(best, stake) == 350_000
+    assert spare_micros_per_hour(best, replace(stake, takeover_s=120.0)) == 0
+    assert spare_micros_per_hour(best, replace(stake, takeover_s=500.0)) == 0
+
+
+def test_what_a_move_saves_can_be_worked_out_by_hand() -> None:
+    """4 h x $0.50 saved, less 0.1 h of both at $0.50, less a takeover of 36 s at $10: $2.00 - $0.05 - $0.10."""
+    stake = Stake(value_micros_per_hour=10_000_000, restore_s=360.0, takeover_s=36.0)
+    alone = Rules(spares=0)
+    now, then = (priced(offer(price=price), 0.1, stake) for price in (1_000_000, 500_000))
+    assert saving_micros(now, then, alone, stake) == 1_850_000
+    assert saving_micros(then, now, alone, stake) < 0
+
+
+def test_on_demand_gives_way_to_a_spot_spare_and_not_the_other_way_round() -> None:
+    """Two spot machines are cheaper than one on demand; the dear one goes once both are ready."""
+    first, second, steady = held(offer("a"), 0.5), held(offer("b"), 0.5), held(on_demand(), 0.001)
+    stake = replace(STAKE, value_micros_per_hour=100_000_000)
+    machines = [
+        Held(id=m.id, priced=priced(m.priced.offer, m.priced.hazard.per_hour, stake), ready=True)
+        for m in (first, second, steady)
+    ]
+    assert choose([], machines, Rules(), stake).end == ("steady",)

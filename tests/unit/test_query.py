@@ -146,3 +146,25 @@ def test_each_sign_means_what_it_says(bound: object, sign: str, price: int) -> N
     means = {"<": price < micros, "<=": price <= micros, ">": price > micros, ">=": price >= micros}
     means |= {"=": price == micros, "!=": price != micros}
     assert parse(f"price{sign}{bound}").matches(offer(price=price)) is means[sign]
+
+
+def test_a_share_may_be_written_in_percent() -> None:
+    """`reliability>=97%` and `reliability>=0.97` are the same wish."""
+    assert parse("reliability>=97%").need.reliability_min == parse("reliability>=0.97").need.reliability_min == 0.97
+    assert parse("vram>=24 GB ram>=32gb price<$0.50").matches(offer(ram_mb=32_000, price=499_999))
+
+
+def test_the_price_of_a_gpu_sorts_nodes_beside_cards() -> None:
+    """Eight at $6 are cheaper each than one at $1, and a machine without a GPU is one."""
+    found = [
+        priced(offer("one", 1_000_000), 0.1),
+        priced(offer("eight", 6_000_000, gpus=8), 0.1),
+        priced(offer("none", 10, gpus=0), 0.1),
+    ]
+    assert [one.offer.id for one in parse("sort=price_per_gpu").sorted(found)] == ["none", "eight", "one"]
+
+
+def test_a_close_name_is_offered() -> None:
+    """Who writes RTX 4900 is told of the 4090, and not of three others."""
+    with pytest.raises(BadInput, match="RTX 4090"):
+        parse("gpu=RTX 4900")

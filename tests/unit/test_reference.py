@@ -74,3 +74,20 @@ def test_a_wrong_tier_or_model_is_refused_in_words() -> None:
         compare("RTX 4090", 1, "weekly")
     with pytest.raises(BadInput, match="no GPU is called"):
         compare("Voodoo 2")
+
+
+def test_the_cheapest_region_and_instance_are_taken() -> None:
+    """A saving against the dearest region would be no saving."""
+    for provider, gpu in (("gcp", "L4"), ("aws", "L4"), ("runpod", "RTX 4090")):
+        (found,) = compare(gpu, 1, providers=[provider])
+        alike = [r for r in references() if (r.provider, r.gpu, r.gpus, r.tier) == (provider, gpu, 1, "on_demand")]
+        assert len(alike) > 1 and found.exact and found.reference is not None
+        assert found.reference.micros_per_hour == min(r.micros_per_hour for r in alike)
+
+
+def test_what_is_too_unlike_is_no_equal_even_if_it_fits() -> None:
+    """An H200 is no measure for an old card of 12 GB."""
+    (digitalocean,) = compare("K80", 1, providers=["digitalocean"])
+    assert digitalocean.reference is None and digitalocean.why == "sells nothing like K80 in a machine of 1"
+    (aws,) = compare("RTX 4090", 1, providers=["aws"])
+    assert aws.why == "does not sell RTX 4090; A10G is its nearest equal there"

@@ -57,3 +57,22 @@ def test_nothing_gives_no_curve() -> None:
     """A curve of nobody would say that everything lasts for ever."""
     with pytest.raises(BadInput, match="at least one"):
         kaplan_meier([])
+
+
+def test_the_median_is_the_first_time_that_half_are_gone() -> None:
+    """Exactly half counts; with more than half left there is no median to tell."""
+    assert kaplan_meier([Life(h, True) for h in (1.0, 2.0, 3.0, 4.0)]).median_h == 2.0
+    assert kaplan_meier([Life(1.0, True), Life(5.0, False), Life(5.0, False)]).median_h is None
+
+
+def test_once_nobody_is_left_the_interval_stays_open_above() -> None:
+    """Greenwood's variance is not defined there; a certain nought would be a claim."""
+    last = kaplan_meier([Life(h, True) for h in (1.0, 2.0, 3.0)]).steps[-1]
+    assert (last.share, last.low) == (0.0, 0.0) and last.high > 0.1
+
+
+@pytest.mark.parametrize("lives", [[Life(-1.0, True)], [Life(2.0, True), Life(-0.1, False)]])
+def test_a_life_of_less_than_nothing_is_refused(lives: list[Life]) -> None:
+    """A clock that went back must not become a statistic."""
+    with pytest.raises(BadInput, match="none shorter"):
+        kaplan_meier(lives)
