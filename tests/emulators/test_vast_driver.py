@@ -323,14 +323,28 @@ async def test_an_outbid_machine_that_resumes_by_itself_is_seen_to(stand: Stand)
     assert (seen.phase, seen.facts["resumed"]) == (Phase.RUNNING, "outbid")
 
 
-@pytest.mark.parametrize("word", ["missing", "private", "device"])
-async def test_an_image_that_cannot_run_is_told(stand: Stand, word: str) -> None:
-    """Loading may last for ever; the text is all that tells it."""
+async def test_a_machine_that_resumed_is_looked_at_anew_when_it_stops_again(stand: Stand) -> None:
+    """It was outbid once; the second time the account is empty."""
+    rental = stand.rental(await stand.rent())
+    stand.world.outbid(rental)
+    assert (await stand.provider.machines())[0].why is Why.OUTBID
+    stand.world.withdraw(rental.box)
+    await stand.provider.machines()
+    stand.world.account.credit *= 0
+    await stand.pass_time(0)
+    assert (await stand.provider.machines())[0].why is Why.NO_CREDIT
+
+
+@pytest.mark.parametrize(
+    ("word", "phase"), [("missing", Phase.STARTING), ("private", Phase.STARTING), ("device", Phase.STOPPED)]
+)
+async def test_an_image_that_cannot_run_is_told(stand: Stand, word: str, phase: Phase) -> None:
+    """Loading may last for ever, and a broken host gives up by itself; the text is all that tells it."""
     settings = replace(stand.settings, image=f"example/{word}:1")
     provider = VastProvider(settings, stand.http, stand.clock, Random(1))
     machine = await rent(provider, await stand.offer(), "gpu-1")
     seen = await provider.machine(machine.ref)
-    assert (seen.phase, seen.why) == (Phase.STARTING, Why.FAILED)
+    assert (seen.phase, seen.why) == (phase, Why.FAILED)
     assert seen.facts["status"]
 
 
@@ -344,6 +358,27 @@ async def test_stuck_in_loading_is_starting_and_not_failed(stand: Stand) -> None
 
 
 # --- the rest
+
+
+async def test_what_machines_are_said_to_cost_is_what_is_billed(stand: Stand) -> None:
+    """The ledger sums these prices; the bill is pay-as-bid by the second (I8)."""
+    machine = await stand.rent("gpu-1", replace(await stand.offer(), bid_micros_per_hour=237_501))
+    rental = stand.rental(machine)
+
+    async def an_hour() -> int:
+        (seen,) = await stand.provider.machines()
+        assert seen.price_micros_per_hour is not None
+        await stand.pass_time(3600)
+        return seen.price_micros_per_hour
+
+    await stand.pass_time(0)
+    began, billed = stand.clock.seconds, rental.gpu_micros + rental.disk_micros
+    told = await an_hour()
+    await stand.provider.stop(machine.ref)
+    told += await an_hour()
+    billed = rental.gpu_micros + rental.disk_micros - billed
+    between_s = stand.clock.seconds - began - 7200  # the calls' own time, at no more than the higher price
+    assert abs(told - billed) <= 2 + 240_280 * between_s / 3600
 
 
 async def test_logs_come_when_the_host_has_sent_them(stand: Stand) -> None:

@@ -116,6 +116,17 @@ async def test_an_outbid_machine_is_stopped_and_resumes_with_its_disk(house: Hou
     await house.until(lambda: house.lines(machine, "starts") == ["start", "start"], "it started again")
 
 
+async def test_a_recycled_machine_starts_with_an_empty_disk(house: House) -> None:
+    """A reboot keeps the disk, recycling makes the container anew."""
+    machine = await rented(house)
+    await house.until(lambda: house.lines(machine, "starts") == ["start"], "it started")
+    rental = house.world.rentals[int(machine.ref)]
+    house.world.reboot(rental)
+    await house.until(lambda: house.lines(machine, "starts") == ["start", "start"], "it started again, on its disk")
+    house.world.recycle(rental)
+    await house.until(lambda: house.lines(machine, "starts") == ["start"], "it started on a new one")
+
+
 async def test_a_released_machine_leaves_no_process_and_no_disk(house: House) -> None:
     machine = await rented(house)
     await house.provider.release(machine.ref)

@@ -102,6 +102,10 @@ async def test_its_life_of_a_machine(official: Official, world: World) -> None:
     assert (await shown(official, rental))["actual_status"] == "running"
     assert "Rebooting" in await official.words("reboot", "instance", str(rental.id))
 
+    starts = rental.starts
+    await official.words("recycle", "instance", str(rental.id))
+    assert rental.starts == starts + 1
+
     await official.words("destroy", "instance", str(rental.id), "-y")
     assert rental.gone_at is not None
     assert await official.raw("show", "instances") == []

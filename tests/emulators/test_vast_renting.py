@@ -13,13 +13,14 @@ import pytest
 
 from dumont.emulate.vast.faults import Fault, Kind
 from dumont.errors import NoCapacity, ProviderError
+from dumont.market.names import gpu_name
 from dumont.model.instance import Machine
 from dumont.model.offer import Interruption, Need
 from dumont.provider.base import Phase, Why
 from dumont.provider.vast import VastProvider
 from dumont.provider.vast.client import Call, Client, Content, Unanswered
 from dumont.provider.vast.offers import Row, rows
-from tests.emulators.vast_stand import GPU, Stand, box, rent, vast_stand
+from tests.emulators.vast_stand import GPU, Stand, box, model, rent, vast_stand
 
 
 @pytest.fixture
@@ -62,6 +63,18 @@ async def test_what_the_service_lets_through_is_checked_by_us() -> None:
         assert {str(row.machine_id) for row in careless} == {"30001", "30002", "30003"}, "the control"
 
 
+async def test_a_gpu_is_found_and_rented_by_the_markets_name() -> None:
+    """The service calls it otherwise, and an offer is found again by its name."""
+    async with vast_stand(box(1), box(2, model=model("A100 SXM4"), price=900_000, floor=700_000)) as stand:
+        settings = replace(stand.settings, name_of=gpu_name)
+        provider = VastProvider(settings, stand.http, stand.clock, Random(1))
+        need = Need(machine=Machine.GPU, gpu_names=frozenset({"A100 SXM 80GB"}))
+        (offer,) = await provider.offers(need)
+        assert offer.gpu == "A100 SXM 80GB"
+        await rent(provider, offer, "gpu-1")
+        assert [rental.box.machine_id for rental in stand.world.present] == [30_002]
+
+
 async def test_both_kinds_are_offered_with_their_own_prices(stand: Stand) -> None:
     """A bid row does not name the on-demand price."""
     offers = await stand.provider.offers(replace(GPU, on_demand=True))
@@ -77,6 +90,37 @@ async def test_searches_stay_within_ten_a_minute(stand: Stand) -> None:
         await stand.provider.offers(replace(GPU, disk_gb=disk))
     assert stand.clock.seconds >= 60
     assert heard(stand, "search") == 20, "none was refused"
+
+
+async def test_a_listing_of_many_needs_does_not_hold_a_sweep_up(stand: Stand) -> None:
+    """Machines are observed after it: where no search is free, the last answer stands for some minutes."""
+    needs = [replace(GPU, disk_gb=disk) for disk in range(20, 40)]
+    for need in needs:
+        await stand.provider.offers(need)
+    began = stand.clock.seconds
+    for need in needs * 3:
+        assert await stand.provider.offers(need)
+    assert stand.clock.seconds - began < 60
+
+
+async def test_a_refused_search_leaves_the_last_answer_for_some_minutes(stand: Stand) -> None:
+    """And not for ever: a market of yesterday is none."""
+    await stand.provider.offers(GPU)
+    stand.world.book.add(Fault(endpoint="search", kind=Kind.QUOTA, times=0))
+    stand.clock.seconds += 100
+    assert await stand.provider.offers(GPU)
+    stand.clock.seconds += 300
+    with pytest.raises(ProviderError, match="quota"):
+        await stand.provider.offers(GPU)
+
+
+async def test_what_was_rented_is_not_offered_from_memory(stand: Stand) -> None:
+    """Two workspaces would race for the same slice."""
+    offer = await stand.offer()
+    for label in ("gpu-1", "gpu-2"):
+        await stand.rent(label, offer)
+    stand.world.book.add(Fault(endpoint="search", kind=Kind.QUOTA, times=0))
+    assert await stand.provider.offers(GPU) == []
 
 
 async def test_a_used_up_search_quota_is_an_error_and_not_an_empty_market(stand: Stand) -> None:
@@ -160,6 +204,24 @@ async def test_an_unknown_create_is_not_repeated_before_it_is_known(stand: Stand
             await stand.rent("gpu-1", offer)
         assert not isinstance(error.value, NoCapacity), "that would be a clear no"
     await stand.pass_time(60)
+    assert (await stand.rent("gpu-1", offer)).ref == str(stand.world.present[0].id)
+    assert len(stand.world.rentals) == 1
+
+
+async def test_a_create_that_was_given_up_while_it_was_on_its_way_is_looked_for(stand: Stand) -> None:
+    """A server that shuts down, or a race that was decided, cancels the call and not what it does."""
+    stand.world.habits.listing_lag_s = 60.0
+    offer = await stand.offer()
+    stand.world.book.add(Fault(endpoint="create", kind=Kind.HUNG, retry_after_s=0.5))
+    renting = asyncio.create_task(stand.rent("gpu-1", offer))
+    while not stand.world.present:
+        await asyncio.sleep(0.005)
+    renting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await renting
+    with pytest.raises(ProviderError, match="no answer yet"):
+        await stand.rent("gpu-1", offer)
+    stand.clock.seconds += 60
     assert (await stand.rent("gpu-1", offer)).ref == str(stand.world.present[0].id)
     assert len(stand.world.rentals) == 1
 

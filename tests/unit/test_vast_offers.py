@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from dumont.market.names import gpu_name
 from dumont.model.instance import Machine
 from dumont.model.offer import Interruption, Need, Offer
-from dumont.provider.vast.offers import BID, ON_DEMAND, Row, filters_of, kinds, offers
+from dumont.provider.vast.offers import BID, ON_DEMAND, Row, filters_of, kinds, offers, spellings_of
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 ROW = """{"id":20513977,"ask_contract_id":20513977,"machine_id":31877,"host_id":96144,"gpu_name":"RTX 4090",
@@ -123,10 +124,28 @@ def test_a_cpu_machine_is_one_whose_gpu_nobody_uses() -> None:
     assert offer.id != found(GPU, row())[0].id, "the same slice as a GPU is another offer"
 
 
-def test_names_are_searched_with_spaces() -> None:
-    """With underscores, as the CLI writes them, the service finds nothing."""
-    need = Need(machine=Machine.GPU, gpu_names=frozenset({"RTX 4090"}))
-    assert filters_of(need)["gpu_name"] == {"in": ["RTX 4090"]}
+VAST_NAMES = ["A100 PCIE", "A100 SXM4", "H100 SXM", "RTX 4090", "RTX 4090D"]
+
+
+def test_gpus_are_searched_by_the_services_own_names() -> None:
+    """With spaces, where the CLI writes underscores; and it does not name the size of the memory."""
+    wanted = ["A100 SXM 80GB", "RTX 4090"]
+    spellings = spellings_of(wanted, VAST_NAMES, gpu_name)
+    assert spellings == ["A100 SXM4", "RTX 4090"]
+    need = Need(machine=Machine.GPU, gpu_names=frozenset(wanted))
+    assert filters_of(need, spellings)["gpu_name"] == {"in": spellings}
+    assert "gpu_name" not in filters_of(need, []), "what is not known filters nothing here"
+
+
+def test_an_offer_has_the_markets_name_of_its_gpu() -> None:
+    """Placement compares names between providers; the memory tells one size from the other."""
+    need = Need(machine=Machine.GPU, gpu_names=frozenset({"A100 SXM 80GB"}))
+    rows = [
+        row(gpu_name="A100 SXM4", gpu_ram=81_920),
+        row(id=7, ask_contract_id=7, gpu_name="A100 SXM4", gpu_ram=40_960),
+    ]
+    (offer,) = offers(rows, need, BID, NOW, gpu_name)
+    assert (offer.gpu, offer.vram_mb) == ("A100 SXM 80GB", 81_920)
 
 
 def test_what_is_searched_follows_the_need() -> None:

@@ -1,5 +1,6 @@
 """What the emulated service answers: its envelopes, its refusals, and each shape that a fault gives a response."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -26,6 +27,18 @@ class Cut(Response):
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": b"{", "more_body": True})
         raise Disconnected("a fault of the book cuts this connection")
+
+
+class Hung(Response):
+    """No answer for some seconds, and then none at all."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self._seconds = seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await asyncio.sleep(self._seconds)
+        await Cut()(scope, receive, send)
 
 
 class Disconnected(Exception):
@@ -78,6 +91,8 @@ def struck(fault: Fault, now: float) -> Response:
             return no_such_ask(404, 0)
         case Kind.NO_SUCH_ASK_410:
             return no_such_ask(410, 0)
+        case Kind.HUNG:
+            return Hung(fault.retry_after_s or 1.0)
         case Kind.DROPPED | Kind.LOST:
             return Cut()
 

@@ -29,6 +29,7 @@ ENDPOINTS: tuple[tuple[str, str, str, Endpoint], ...] = (
     ("DELETE", "/api/v0/instances/{id:int}", "destroy", instances.destroy),
     ("PUT", "/api/v0/instances/bid_price/{id:int}", "bid", instances.bid),
     ("PUT", "/api/v0/instances/reboot/{id:int}", "reboot", instances.reboot),
+    ("PUT", "/api/v0/instances/recycle/{id:int}", "recycle", instances.recycle),
     ("PUT", "/api/v0/instances/request_logs/{id:int}", "logs", instances.request_logs),
     ("GET", "/instance_logs/{name}", "result", instances.result),
     ("GET", "/api/v0/instances/{id:int}/ssh", "keys", account.instance_ssh_keys),

@@ -32,10 +32,11 @@ class Kind(enum.StrEnum):
     NO_SUCH_ASK_410 = "no_such_ask_410"
     LOST = "lost"
     LOST_504 = "lost_504"
+    HUNG = "hung"
     GARBLED = "garbled"
 
 
-AFTER = frozenset({Kind.LOST, Kind.LOST_504, Kind.GARBLED})
+AFTER = frozenset({Kind.LOST, Kind.LOST_504, Kind.HUNG, Kind.GARBLED})
 RATES = frozenset(kind for kind in Kind if kind.startswith("rate_"))
 
 
@@ -43,7 +44,8 @@ RATES = frozenset(kind for kind in Kind if kind.startswith("rate_"))
 class Fault:
     """One entry. `endpoint` is a name of `limits.THRESHOLDS_S`, or `*`. `times` calls meet it; 0: until it is cleared.
 
-    `share` of the calls meet it, from 0 to 1. `retry_after_s` is sent as a header, or in the body of RATE_BODY.
+    `share` of the calls meet it, from 0 to 1. `retry_after_s` is sent as a header, or in the body of RATE_BODY;
+    so long HUNG keeps its caller waiting, in the machine's own time.
     `threshold_s` is named in a text. `status` and `body` are the whole answer of STATUS; `body` is that of GARBLED.
     """
 

@@ -136,6 +136,12 @@ async def reboot(world: World, request: Request) -> Response:
     return done()
 
 
+async def recycle(world: World, request: Request) -> Response:
+    """Pull and create the container again: its disk is lost, its GPUs are kept."""
+    world.recycle(_present(world, int(request.path_params["id"])))
+    return done()
+
+
 async def destroy(world: World, request: Request) -> Response:
     world.end(_present(world, int(request.path_params["id"])))
     return done()

@@ -51,12 +51,10 @@ class Rental:
     halt: Halt = Halt.NONE
     holding: float | None = None
     starts: int = 0
-    fault: str = ""
     races: bool = False
     gone_at: float | None = None
     up: bool = False
     failure: str = ""
-    stale_text: str = ""
     billed_to: float = 0.0
     gpu_micros: Fraction = Fraction(0)
     disk_micros: Fraction = Fraction(0)
@@ -120,7 +118,7 @@ class Rental:
             state["actual_status"] = "offline"
             if self.holding is not None:
                 state["next_state"] = "running"
-        return state | {"status_msg": self.stale_text or text}
+        return state | {"status_msg": text}
 
     def _actual(self, now: float, habits: Habits) -> tuple[str | None, str | None]:
         up_text = f"success, running {self.image}/ssh\n"

@@ -95,6 +95,8 @@ class World:
             found.append(rental.box.ends_at)
             if (ready_at := rental.ready_at(self.habits)) is not None:
                 found.append(ready_at)
+            if rental.failure and rental.holding is not None:
+                found.append(rental.holding + self.habits.boot_s)
             if rental.queued_since is not None:
                 found.append(rental.queued_since + self.habits.queue_s)
         return found
@@ -116,6 +118,8 @@ class World:
                 rental.wanted, rental.halt = False, Halt.CREDIT
             if now >= rental.box.ends_at:
                 rental.halt = Halt.ENDED
+            if rental.holding is not None and "OCI" in rental.failure and now >= rental.holding + self.habits.boot_s:
+                self._stop(rental)  # its daemon gives it up
             due = rental.queued_since is not None and now >= rental.queued_since + self.habits.queue_s
             if due and self.habits.queue_reverts:
                 rental.queued_since, rental.wanted = None, False
@@ -224,6 +228,15 @@ class World:
         if rental.holding is not None:
             now = self.now()
             self._stop(rental)
+            self._start(rental, now)
+            self.settle()
+
+    def recycle(self, rental: Rental) -> None:
+        """Make its container anew with its GPUs kept: its disk is empty then."""
+        if rental.holding is not None:
+            now = self.now()
+            self._stop(rental)
+            self._after(rental, self.ground.end(rental.name))
             self._start(rental, now)
             self.settle()
 

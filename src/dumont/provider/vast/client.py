@@ -112,6 +112,10 @@ class Client:
             limiter.put_off(self._backoff_s(attempt))
         raise problem
 
+    def has_room(self, endpoint: str) -> bool:
+        """Whether a background call to that endpoint could leave at once."""
+        return self._limiters.of(endpoint).has_room(background=True)
+
     async def text(self, url: str) -> str | None:
         """What is at an address that needs no key; None while there is nothing yet. Raises Unanswered."""
         try:

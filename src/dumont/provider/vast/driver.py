@@ -16,13 +16,28 @@ from dumont.clock import Clock
 from dumont.errors import BadInput, NoCapacity, NoSuchInstance, ProviderError
 from dumont.model.offer import Interruption
 from dumont.provider.base import Boot, Machinery, Need, Offer
-from dumont.provider.vast.client import Call, Chance, Client, Content, Refusal
+from dumont.provider.vast.client import Call, Chance, Client, Content, Refusal, TooFrequent
 from dumont.provider.vast.keys import Keys
 from dumont.provider.vast.limiter import Limiters
-from dumont.provider.vast.offers import BID, NAME, ON_DEMAND, Row, disk_gb, dollars, filters_of, kinds, offers, rows
+from dumont.provider.vast.offers import (
+    BID,
+    NAME,
+    ON_DEMAND,
+    NameOf,
+    Row,
+    as_it_is,
+    disk_gb,
+    dollars,
+    filters_of,
+    kinds,
+    offers,
+    rows,
+    spellings_of,
+)
 from dumont.provider.vast.record import Record, Verdict
 from dumont.provider.vast.renting import LABEL_CHARS_MAX, Order, Renting
 from dumont.provider.vast.roster import Roster, is_missing
+from dumont.provider.vast.shelf import Shelf
 from dumont.provider.vast.states import Evidence, came_up_stopped, reason
 
 URL = "https://console.vast.ai"
@@ -31,8 +46,8 @@ RELEASE_S_MAX = 180.0
 GONE_POLL_S = (0.0, 1.0, 2.0, 4.0, 8.0)
 LOG_POLLS = 30
 LOG_POLL_S = 0.5
-OFFERS_KEPT_S = 30.0
 YOUNG_S = 5.0
+NAMES_KEPT_S = 86_400.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +55,8 @@ class Settings:
     """Whose account, and what runs on its machines.
 
     `installation` marks our machines among others of the account. `server_host` is where machines reach the server.
-    `script_for` gives the text that a machine runs at each start. `image` needs an explicit tag.
+    `script_for` gives the text that a machine runs at each start. `image` needs an explicit tag. `name_of` gives GPUs
+    the market's normal names.
     """
 
     key: str
@@ -49,6 +65,7 @@ class Settings:
     script_for: Callable[[Boot, Offer], str]
     url: str = URL
     image: str = IMAGE
+    name_of: NameOf = as_it_is
 
 
 class Driver:
@@ -76,28 +93,40 @@ class Driver:
         self._clock = clock
         self._began = clock.monotonic()
         self._record = Record()
-        self._renting = Renting(self.client, self.roster, settings.image, clock)
+        self._renting = Renting(self.client, self.roster, settings.image, clock, settings.name_of)
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._searched: dict[Need, tuple[float, list[Offer]]] = {}
+        self._names: tuple[float, list[str]] | None = None
+        self._shelf = Shelf()
 
     async def offers(self, need: Need) -> list[Offer]:
         """What is for rent, cheapest first, checked by us too; none is an empty list. Raises ProviderError.
 
-        Ten searches a minute is all that the service allows, so an answer is kept for 30 s, or until we rent or end
-        something.
+        Ten searches a minute is all that the service allows, so an answer is kept for 30 s or until we rent or end
+        something, and, where no search is free, for five minutes.
         """
-        kept = self._searched.get(need)
-        if kept is not None and self._clock.monotonic() - kept[0] < OFFERS_KEPT_S:
-            return list(kept[1])
-        found: list[Offer] = []
-        for kind in kinds(need):
-            seen = await rows(self.client, filters_of(need), kind, disk_gb(need), background=True)
-            found += offers(seen, need, kind, self._clock.now())
-        found.sort(key=lambda offer: offer.price_micros_per_hour)
         now = self._clock.monotonic()
-        self._searched = {other: kept for other, kept in self._searched.items() if now - kept[0] < OFFERS_KEPT_S}
-        self._searched[need] = (now, found)
-        return list(found)
+        kept = self._shelf.fresh(need, now)
+        if kept is None and not self.client.has_room("search"):
+            kept = self._shelf.stale(need, now)
+        if kept is not None:
+            return kept
+        try:
+            found = await self._search(need)
+        except TooFrequent:
+            kept = self._shelf.stale(need, now)
+            if kept is None:
+                raise
+            return kept
+        self._shelf.put(need, found, self._clock.monotonic())
+        return found
+
+    async def _search(self, need: Need) -> list[Offer]:
+        found: list[Offer] = []
+        filters = filters_of(need, await self._spellings(need))
+        for kind in kinds(need):
+            seen = await rows(self.client, filters, kind, disk_gb(need), background=True)
+            found += offers(seen, need, kind, self._clock.now(), self.settings.name_of)
+        return sorted(found, key=lambda offer: offer.price_micros_per_hour)
 
     async def rent(self, offer: Offer, label: str, boot: Boot) -> Machinery:
         """The machine under this label, created if there was none yet.
@@ -148,7 +177,7 @@ class Driver:
         if row is not None and self._label_of(row) is None:
             raise ProviderError(f"Instance {ref} on this Vast.ai account is not of this installation; left as it is.")
         until = self._clock.monotonic() + RELEASE_S_MAX
-        self._searched.clear()
+        self._shelf.changed()
         while True:
             await self._destroy(number)
             for wait_s in GONE_POLL_S:
@@ -178,7 +207,7 @@ class Driver:
         row = await self._ours(ref)
         await self._state(row["id"], "stopped")
         self._record.asked.add(row["id"])
-        self._searched.clear()
+        self._shelf.changed()
 
     async def kill(self, ref: str) -> None:
         """End a machine without its knowledge, for drills: it stays listed as STOPPED. Raises NoSuchInstance."""
@@ -193,7 +222,8 @@ class Driver:
             Call(endpoint="bid", method="PUT", path=f"/api/v0/instances/bid_price/{number}/", body=body)
         )
         self._record.bids[number] = micros_per_hour
-        self._record.started(number, self._clock.monotonic())
+        if number not in self._record.asked:
+            self._record.started(number, self._clock.monotonic())
 
     async def logs(self, ref: str, lines: int = 1000) -> str:
         """The last lines of a machine's output. Raises ProviderError, also when they do not come within 15 s."""
@@ -214,8 +244,25 @@ class Driver:
         answer = await self.client.call(Call(endpoint="user", method="GET", path="/api/v0/users/current"))
         return credit_of(answer)
 
+    async def _spellings(self, need: Need) -> list[str]:
+        """The service's own names of the GPUs that are wanted, from the names that it knows; asked for once a day.
+
+        None, which filters nothing, when it does not tell.
+        """
+        if not need.gpu_names:
+            return []
+        now = self._clock.monotonic()
+        if self._names is None or now - self._names[0] > NAMES_KEPT_S:
+            try:
+                answer = await self.client.call(Call(endpoint="names", method="GET", path="/api/v0/gpu_names/unique/"))
+            except ProviderError:
+                return []
+            names = answer.get("gpu_names")
+            self._names = (now, [str(name) for name in names] if isinstance(names, list) else [])
+        return spellings_of(need.gpu_names, self._names[1], self.settings.name_of)
+
     async def _create(self, order: Order) -> Content:
-        self._searched.clear()
+        self._shelf.changed(order.offer.host)
         kind = ON_DEMAND if order.offer.interruption is Interruption.NEVER else BID
         row = await self._renting.create(order, kind, self.release)
         bid = row.pop("our_bid", None)
@@ -288,6 +335,8 @@ class Driver:
     async def _find_out(self, ours: list[Content]) -> None:
         """Why those that stopped unasked did: one search and one look at the account for all of them."""
         now = self._clock.monotonic()
+        for row in ours:
+            self._record.saw(row, now)
         puzzles = [row for row in ours if self._record.needs_verdict(row, now)]
         if not puzzles:
             return

@@ -43,7 +43,7 @@ async def findings(provider: Driver) -> list[Finding]:
 
 async def _reachable(provider: Driver) -> Finding:
     """GPU names are answered to everybody, so this says nothing of the key."""
-    call = Call(endpoint="user", method="GET", path="/api/v0/gpu_names/unique/")
+    call = Call(endpoint="names", method="GET", path="/api/v0/gpu_names/unique/")
     try:
         answer = await provider.client.call(call)
     except Unanswered as error:

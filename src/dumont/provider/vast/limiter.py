@@ -26,8 +26,9 @@ PACES: Mapping[str, Pace] = {
     "logs": Pace(period_s=1.0),
     "keys": Pace(period_s=1.0),
     "user": Pace(period_s=1.0),
+    "names": Pace(period_s=1.0),
 }
-"""As Vast.ai publishes them (contract, rate limiting); for logs and user nothing is published."""
+"""As Vast.ai publishes them (contract, rate limiting); for logs, user and names nothing is published."""
 
 MARGIN_S = 0.05
 """Two calls leave this much further apart than the rate: they may come closer together on their way."""
@@ -54,6 +55,10 @@ class Limiter:
         departure = self._clock.monotonic()  # nothing was awaited since it was found free
         self._recent.append(departure)
         return departure
+
+    def has_room(self, *, background: bool = False) -> bool:
+        """Whether a call could leave at once."""
+        return self._wait_s(self._clock.monotonic(), background=background) <= 0
 
     def answered(self, departure: float) -> None:
         """Count a call from its answer on: it may have arrived as late as that, and the next one arrives faster."""

@@ -4,7 +4,8 @@ Rows come at most 64 at a time, some twice, some that a filter should have kept 
 search. Prices are parsed as decimals and become whole micro-units once.
 """
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import ROUND_CEILING, ROUND_HALF_UP, Decimal
@@ -25,6 +26,18 @@ PORTS_MIN = 4
 """The agent's three and SSH's: others have to reach a machine without Vast.ai's proxy."""
 MICROS = 1_000_000
 BID, ON_DEMAND = "bid", "on-demand"
+
+
+NameOf = Callable[[str, int | None], str]
+"""The market's normal name of a GPU, from the service's own and its usable memory in MB; "" when it knows none."""
+
+
+def as_it_is(name: str, vram_mb: int | None) -> str:
+    """The service's own name."""
+    return name
+
+
+_MEMORY = re.compile(r"\s*\d+ ?GB$")
 
 
 class Unreadable(ValueError):
@@ -74,8 +87,11 @@ class Row:
         return self.text("geolocation").rpartition(",")[2].strip().upper()
 
 
-def filters_of(need: Need) -> Content:
-    """What the service is asked to filter by. It need not obey: `fits` decides."""
+def filters_of(need: Need, spellings: list[str]) -> Content:
+    """What the service is asked to filter by. It need not obey: `fits` decides.
+
+    `spellings` are its own names of the GPUs that are wanted; none lets all names pass here.
+    """
     found: Content = {
         "rentable": {"eq": True},
         "rented": {"eq": False},
@@ -85,8 +101,8 @@ def filters_of(need: Need) -> Content:
     }
     if need.machine is Machine.GPU:
         found["num_gpus"] = {"eq": need.gpus}
-        if need.gpu_names:
-            found["gpu_name"] = {"in": sorted(need.gpu_names)}
+        if spellings:
+            found["gpu_name"] = {"in": spellings}
         if need.vram_mb_min:
             found["gpu_ram"] = {"gte": need.vram_mb_min}
     if need.ram_mb_min:
@@ -94,6 +110,12 @@ def filters_of(need: Need) -> Content:
     if need.reliability_min:
         found["reliability"] = {"gte": need.reliability_min}
     return found
+
+
+def spellings_of(wanted: Iterable[str], known: Iterable[str], name_of: NameOf) -> list[str]:
+    """Which of the service's names may stand for those wanted: the size of the memory is not always a part of one."""
+    stems = {_MEMORY.sub("", name) for name in wanted}
+    return sorted(name for name in known if _MEMORY.sub("", name_of(name, None) or name) in stems)
 
 
 def disk_gb(need: Need) -> int:
@@ -152,12 +174,12 @@ def _readable(page: Iterable[Any]) -> Iterator[Row]:
             continue
 
 
-def offers(found: Iterable[Row], need: Need, kind: str, now: datetime) -> list[Offer]:
+def offers(found: Iterable[Row], need: Need, kind: str, now: datetime, name_of: NameOf = as_it_is) -> list[Offer]:
     """The rows that fit, cheapest first. Two rows of one slice are one offer."""
     result: dict[str, Offer] = {}
     for row in found:
         try:
-            offer = offer_of(row, need, kind, now)
+            offer = offer_of(row, need, kind, now, gpu_of(row, name_of))
             if fits(row, offer, need):
                 result.setdefault(offer.id, offer)
         except Unreadable:
@@ -165,14 +187,20 @@ def offers(found: Iterable[Row], need: Need, kind: str, now: datetime) -> list[O
     return sorted(result.values(), key=lambda offer: (offer.price_micros_per_hour, offer.id))
 
 
-def offer_of(row: Row, need: Need, kind: str, now: datetime) -> Offer:
-    """A row as an offer, its disk being the one that is needed. Raises Unreadable."""
+def gpu_of(row: Row, name_of: NameOf) -> str:
+    """Our name of a row's GPU; the service's own where we have none."""
+    name = row.text("gpu_name")
+    return name_of(name, _whole(row.number("gpu_ram"))) or name
+
+
+def offer_of(row: Row, need: Need, kind: str, now: datetime, gpu: str) -> Offer:
+    """A row as an offer, its disk being the one that is needed. `gpu`: our name of its GPU. Raises Unreadable."""
     storage_gb = disk_gb(need)
     compute = micros(row.needed("min_bid") if kind == BID else row.needed("dph_base"))
     rate = row.needed("storage_cost") * storage_gb / HOURS_PER_MONTH
     price = max(compute + micros(rate, ROUND_CEILING), micros(row.needed("dph_total"), ROUND_CEILING))
     is_gpu = need.machine is Machine.GPU
-    gpu, ends_at = row.text("gpu_name"), row.number("end_date")
+    ends_at = row.number("end_date")
     return Offer(
         id=f"{row.ask}/{kind}/{need.machine}/{storage_gb}",
         provider=NAME,

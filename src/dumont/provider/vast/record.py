@@ -35,7 +35,8 @@ class Verdict:
 class Record:
     """Our memory, by contract id. `asked`: we stopped it. `woken`: when we created or started it. `bids` in micros.
 
-    `new`: the rows of those that were created here and were not listed yet. `ended`: those whose end was confirmed.
+    `resumed`: why those were stopped that run again unasked. `new`: the rows of those that were created here and were
+    not listed yet. `ended`: those whose end was confirmed.
     """
 
     asked: set[int] = field(default_factory=set)
@@ -44,6 +45,7 @@ class Record:
     verdicts: dict[int, Verdict] = field(default_factory=dict)
     new: dict[int, Content] = field(default_factory=dict)
     ended: set[int] = field(default_factory=set)
+    resumed: dict[int, Why] = field(default_factory=dict)
 
     def created(self, row: Content, bid: int | None, now: float) -> None:
         number: int = row["id"]
@@ -61,6 +63,12 @@ class Record:
         woken_at = self.woken.get(row["id"])
         return state_of(row, waking=woken_at is not None and now - woken_at < WAKING_S)
 
+    def saw(self, row: Content, now: float) -> None:
+        """A machine that was found stopped, and runs again though nobody started it."""
+        number: int = row["id"]
+        if number in self.verdicts and self.state(row, now).phase in (Phase.RUNNING, Phase.STARTING):
+            self.resumed[number] = self.verdicts.pop(number).why
+
     def is_over(self, row: Content) -> bool:
         """Whether a list only still shows what we were told is gone."""
         return row["id"] in self.ended and is_ending(row)
@@ -77,13 +85,14 @@ class Record:
         """We started it, or raised its bid: that it runs is no surprise."""
         self.asked.discard(number)
         self.verdicts.pop(number, None)
+        self.resumed.pop(number, None)
         self.woken[number] = now
 
     def forget(self, number: int) -> None:
         """It is gone. A list that is behind may still show it as ending; that is not news."""
         self.ended.add(number)
         self.asked.discard(number)
-        for known in (self.woken, self.bids, self.verdicts, self.new):
+        for known in (self.woken, self.bids, self.verdicts, self.new, self.resumed):
             known.pop(number, None)
 
     def machinery(self, row: Content, label: str, now: float) -> Machinery:
@@ -100,8 +109,8 @@ class Record:
                 facts["told by"] = verdict.told_by
         if state.queued:
             facts["queued"] = "it starts, and bills, as soon as there is room"
-        if verdict is not None and state.phase in (Phase.RUNNING, Phase.STARTING):
-            facts["resumed"] = verdict.why or "unasked"
+        if number in self.resumed and state.phase in (Phase.RUNNING, Phase.STARTING):
+            facts["resumed"] = self.resumed[number] or "unasked"
         return Machinery(
             ref=str(number),
             label=label,

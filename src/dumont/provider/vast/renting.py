@@ -7,8 +7,19 @@ from dumont.clock import Clock
 from dumont.errors import NoCapacity, ProviderError
 from dumont.model.instance import Machine
 from dumont.provider.base import Offer
-from dumont.provider.vast.client import Call, Client, Content, Refusal, Unanswered
-from dumont.provider.vast.offers import BID, DISK_GB_MIN, Row, Unreadable, dollars, micros, rows
+from dumont.provider.vast.client import Call, Client, Content, Refusal, TooFrequent, Unanswered
+from dumont.provider.vast.offers import (
+    BID,
+    DISK_GB_MIN,
+    NameOf,
+    Row,
+    Unreadable,
+    as_it_is,
+    dollars,
+    gpu_of,
+    micros,
+    rows,
+)
 from dumont.provider.vast.record import PORTS
 from dumont.provider.vast.roster import Roster
 from dumont.provider.vast.states import came_up_stopped
@@ -34,13 +45,14 @@ class Order:
 
 
 class Renting:
-    """The one place that creates contracts."""
+    """The one place that creates contracts. `name_of` gives GPUs the names that offers have."""
 
-    def __init__(self, client: Client, roster: Roster, image: str, clock: Clock) -> None:
+    def __init__(self, client: Client, roster: Roster, image: str, clock: Clock, name_of: NameOf = as_it_is) -> None:
         self._client = client
         self._roster = roster
         self._image = image
         self._clock = clock
+        self._name_of = name_of
         self._unsure: dict[str, float] = {}
 
     async def create(self, order: Order, kind: str, release: Release) -> Content:
@@ -58,15 +70,21 @@ class Renting:
         for _ in range(ASKS_MAX):
             row = await self._slice(order.offer, kind)
             bid = _bid(order.offer, row) if kind == BID else None
+            self._unsure[order.label] = self._clock.monotonic() + UNSURE_S  # also when this task is cancelled
             try:
                 answer = await self._client.call(self._call(order, row.ask, bid))
             except Unanswered as error:
                 return await self._after_a_lost_answer(order.label, error) | {"our_bid": bid}
+            except TooFrequent:
+                del self._unsure[order.label]
+                raise
             except Refusal as refusal:
+                del self._unsure[order.label]
                 if not _is_gone(refusal):
                     await self._refused(refusal, release)
                 gone = refusal
                 continue
+            del self._unsure[order.label]
             return await self._new(order, answer, release) | {"our_bid": bid}
         raise NoCapacity(f"{order.offer.name} on host {order.offer.host} was rented by others meanwhile.") from gone
 
@@ -76,7 +94,7 @@ class Renting:
             raise NoCapacity(f"The offer {offer.id} names no host of Vast.ai. Search again.")
         filters: Content = {"machine_id": {"eq": int(offer.host)}, "rentable": {"eq": True}}
         found = await rows(self._client, filters, kind, int(offer.disk_gb or DISK_GB_MIN))
-        right = [row for row in found if _is_of(row, offer, kind)]
+        right = [row for row in found if _is_of(row, offer, kind, self._name_of)]
         if not right:
             raise NoCapacity(f"{offer.name} on host {offer.host} is not offered any more, or at a higher price.")
         return min(right, key=lambda row: (row.number("dph_total") or 0, row.ask))
@@ -153,12 +171,12 @@ class Renting:
         ) from error
 
 
-def _is_of(row: Row, offer: Offer, kind: str) -> bool:
+def _is_of(row: Row, offer: Offer, kind: str, name_of: NameOf) -> bool:
     """Whether this row is the offer: same host, same size, nothing of ours on it, and not dearer than was decided."""
     try:
         right = str(row.machine_id) == offer.host and row.content.get("rented") is not True
         if offer.machine is Machine.GPU:
-            right = right and row.gpus == offer.gpus and row.text("gpu_name") == offer.gpu
+            right = right and row.gpus == offer.gpus and gpu_of(row, name_of) == offer.gpu
         price = micros(row.needed("min_bid") if kind == BID else row.needed("dph_base"))
     except Unreadable:
         return False
