@@ -9,6 +9,7 @@ from dumont.clock import Clock
 from dumont.db.base import Database
 from dumont.market.beliefs import Beliefs, observe
 from dumont.market.bids import BidHistory
+from dumont.market.placement import satisfies
 from dumont.model.instance import Machine
 from dumont.model.offer import Need, Offer, PricePoint
 from dumont.model.workspace import Workspace
@@ -18,6 +19,7 @@ PRICES_EVERY_S = 600.0
 PRICES_KEPT = timedelta(days=90)
 PRICES_DROPPED_EVERY_S = 24 * 3600.0
 BID_SAMPLES_MAX = 500
+DOMAINS_MAX = 5_000
 NEEDS_MAX = 8
 """So many searches at most make one listing: providers allow few a minute. Beyond, what is common to all is asked."""
 
@@ -42,10 +44,11 @@ class Listing:
     async def refresh(self, provider: Provider) -> None:
         """Ask one provider anew. Raises ProviderError, and then what it offered before stands."""
         found: dict[str, Offer] = {}
-        for need in needs(await self._database.workspaces()):
+        searched = needs(await self._database.workspaces())
+        for need in searched:
             found |= {offer.id: offer for offer in await provider.offers(need)}
         self.offers[provider.name] = tuple(found.values())
-        self._observe(provider.name)
+        self._observe(provider.name, searched)
         await self._remember(provider.name)
 
     def drop(self, gone: Offer) -> None:
@@ -53,12 +56,21 @@ class Listing:
         kept = self.offers.get(gone.provider, ())
         self.offers[gone.provider] = tuple(offer for offer in kept if offer.id != gone.id)
 
-    def _observe(self, name: str) -> None:
-        """Learn from what is on offer: a domain that had something and has nothing now counts as interrupted."""
+    def _observe(self, name: str, searched: Iterable[Need]) -> None:
+        """Learn from what is on offer: a domain that had something and has nothing now counts as interrupted.
+
+        Only domains that this search would have shown: what nobody looked for is not lost.
+        """
         now_h = self._clock.now().timestamp() / 3600
-        watched = self._watched.setdefault(name, {})
         present = {offer.domain: offer for offer in self.offers[name] if offer.domain and offer.spot}
-        watched |= present
+        known = self._watched.get(name, {}) | present
+        asked = list(searched)
+        watched = {
+            domain: offer
+            for domain, offer in known.items()
+            if domain in present or any(satisfies(offer, need) for need in asked)
+        }
+        self._watched[name] = dict(list(watched.items())[-DOMAINS_MAX:])
         self.beliefs = observe(self.beliefs, watched.values(), frozenset(present), now_h)
         bids = dict(self.beliefs.bids)
         for domain, offer in present.items():
