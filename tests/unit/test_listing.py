@@ -88,7 +88,7 @@ async def test_a_provider_that_errs_leaves_what_it_offered_before() -> None:
 async def test_what_vanishes_raises_its_hazard_and_what_nobody_looked_for_does_not() -> None:
     """A narrower search shows less; what it leaves out is not lost."""
     clock, database = Clock(), MemoryDatabase()
-    shop, listing = Shop(offer("m1"), offer("m2", gpu="L4", name="L4")), Listing(database, clock)
+    shop, listing = Shop(offer("m1"), offer("m2", gpu="L4")), Listing(database, clock)
     await listing.refresh(shop)  # type: ignore[arg-type]
     await database.add_workspace(workspace("a", names=("RTX 4090",)))
     shop.shelf, clock.seconds = [], 3600.0
