@@ -11,6 +11,7 @@ from dumont.market.bench.rivals import NextZone
 from dumont.market.bench.standby import CAREFUL, StandbySetting, address_uptime, shared, standby_for
 from dumont.market.bench.traces import Trace, together
 from dumont.market.cost import Stake
+from dumont.market.placement import Moves, Rules
 
 TAKEOVER_S = 2.48
 LOTS = 20
@@ -21,9 +22,13 @@ what a higher one buys. Nothing else differs between the three."""
 Rows = list[dict[str, Any]]
 
 
-def ours(dollars: int, start_s: float = 120.0) -> Ours:
-    """Our policy for an hour that is worth so much, with restore times as long as a start."""
-    return Ours(stake=Stake(value_micros_per_hour=dollars * 1_000_000, restore_s=start_s, takeover_s=TAKEOVER_S))
+def ours(dollars: int, start_s: float = 120.0, moves: Moves = Moves.FROM_ON_DEMAND) -> Ours:
+    """Our policy for an hour that is worth so much, with restore times as long as a start.
+
+    The control plane moves a workspace back from on demand to spot, and not from spot to better spot.
+    """
+    stake = Stake(value_micros_per_hour=dollars * 1_000_000, restore_s=start_s, takeover_s=TAKEOVER_S)
+    return Ours(stake=stake, rules=Rules(moves=moves))
 
 
 POLICIES: dict[str, Callable[[], Policy]] = {
@@ -33,6 +38,8 @@ POLICIES: dict[str, Callable[[], Policy]] = {
     f"Dumont, an hour worth ${SAVING}": lambda: ours(SAVING),
     f"Dumont, an hour worth ${BALANCED}": lambda: ours(BALANCED),
     f"Dumont, an hour worth ${STEADY}": lambda: ours(STEADY),
+    f"with every move (planned), ${SAVING}": lambda: ours(SAVING, moves=Moves.ANY),
+    f"with every move (planned), ${STEADY}": lambda: ours(STEADY, moves=Moves.ANY),
 }
 
 
