@@ -246,6 +246,7 @@ def _open_vast(home: "Home", clouds: "Clouds", http: "httpx.AsyncClient", clock:
     import random
 
     from dumont.client.clouds import read_secret
+    from dumont.market.names import gpu_name
     from dumont.provider.vast.driver import Settings
     from dumont.provider.vast.provider import VastProvider
     from dumont.server import founding
@@ -258,6 +259,7 @@ def _open_vast(home: "Home", clouds: "Clouds", http: "httpx.AsyncClient", clock:
         script_for=_script,
         url=clouds.vast.url,
         image=clouds.vast.image,
+        name_of=gpu_name,
     )
     return VastProvider(settings, http, clock, random.SystemRandom())
 

@@ -14,7 +14,7 @@ from dumont.client.home import find_door
 from dumont.client.problem import Unauthorized
 from dumont.client.results import Launch
 from dumont.errors import BadInput, NameTaken, NoSuchWorkspace, NotPossibleHere
-from dumont.main import _store_key
+from dumont.server.founding import store_key
 from tests.integration.stage import Stage, instance_behind
 
 
@@ -105,16 +105,16 @@ def test_the_servers_key_of_the_store_is_made_once_and_missed(stage: Stage, tmp_
     home = Home(tmp_path)
     for folder in (home.keys, home.store):
         folder.mkdir()
-    key = _store_key(home)
-    assert _store_key(home) == key and len(key) == 32
+    key = store_key(home)
+    assert store_key(home) == key and len(key) == 32
     assert (home.keys / "store.key").stat().st_mode & 0o077 == 0
     (home.keys / "store.key").unlink()
-    assert _store_key(home) != key, "nothing was stored under it"
+    assert store_key(home) != key, "nothing was stored under it"
     (home.store / "workspaces" / "train").mkdir(parents=True)
     (home.store / "workspaces" / "train" / "config").touch()
     (home.keys / "store.key").unlink()
     with pytest.raises(NotPossibleHere, match="restore it"):
-        _store_key(home)
+        store_key(home)
 
 
 def test_the_chunk_key_is_told_to_the_owner(stage: Stage, sdk: Blocking) -> None:

@@ -87,6 +87,7 @@ class World:
     async def launch(self) -> None:
         row = Workspace(name="train", created_at=self.clock.now(), policy=Policy(), ssh_port=1, http_port=2)
         await self.database.add_workspace(row)
+        await self.sweeper.list_offers(self.provider)  # type: ignore[arg-type]
         await self.sweeper.sweep(self.provider)
         await self.passes()
 
@@ -273,12 +274,14 @@ async def test_another_process_carries_on_where_one_died(world: World) -> None:
     """kill -9 between the intent and the rent: the machine is rented once, under the same label (I4)."""
     row = Workspace(name="train", created_at=world.clock.now(), policy=Policy(), ssh_port=1, http_port=2)
     await world.database.add_workspace(row)
+    await world.sweeper.list_offers(world.provider)  # type: ignore[arg-type]
     await world.sweeper.sweep(world.provider)
     world.provider.faults.lost_share = 1.0  # rented, and the answer is lost
     await world.passes()
     await world.acts.close()
     world.provider.faults.lost_share = 0.0
     world.restart()
+    await world.sweeper.list_offers(world.provider)  # type: ignore[arg-type]
     await world.sweeper.sweep(world.provider)
     await world.passes()
     instances = await world.database.instances()

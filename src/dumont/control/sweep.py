@@ -22,27 +22,34 @@ log = structlog.get_logger()
 
 
 class Sweeper:
-    """One loop per provider. It also keeps the listing fresh that decisions are made on."""
+    """Two loops per provider: its machines, and the listing that decisions are made on. Neither waits for the other: a
+    search may have to wait for its turn, and machines must be known meanwhile.
+    """
 
     def __init__(self, acts: Acts, observatory: Observatory, clock: Clock, offers_every_s: float = 0.0) -> None:
         self._acts = acts
         self._observatory = observatory
         self._clock = clock
         self._offers_every_s = offers_every_s
-        self._listed_at: dict[str, float] = {}
         self._missing: dict[str, int] = {}
 
     async def run(self, provider: Provider) -> None:
-        """Sweep for ever."""
-        while True:
-            await self.sweep(provider)
-            await self._clock.sleep(SWEEP_S)
+        """Sweep and list for ever."""
+        async with asyncio.TaskGroup() as loops:
+            loops.create_task(self._sweep_for_ever(provider))
+            loops.create_task(self._list_for_ever(provider))
+
+    async def list_offers(self, provider: Provider) -> None:
+        """Its offers, once. Raises nothing that a provider does: what it offered before stands."""
+        try:
+            await self._acts.listing.refresh(provider)
+        except ProviderError as error:
+            log.warning("a provider's offers are not known anew", provider=provider.name, why=str(error))
 
     async def sweep(self, provider: Provider) -> None:
-        """Once. Raises nothing that a provider does."""
+        """Its machines, once. Raises nothing that a provider does."""
         before = [row for row in await self._acts.database.instances() if row.provider == provider.name]
         try:
-            await self._refresh(provider)
             machines = await provider.machines()
         except ProviderError as error:
             log.warning("a provider does not answer", provider=provider.name, why=str(error))
@@ -76,12 +83,16 @@ class Sweeper:
         else:
             self._saw(row.id, machine.phase, machine.why)
 
-    async def _refresh(self, provider: Provider) -> None:
-        """Its offers, no more often than `offers_every_s`: a provider of the network allows few searches a minute."""
-        now = self._clock.monotonic()
-        if now - self._listed_at.get(provider.name, float("-inf")) >= self._offers_every_s:
-            await self._acts.listing.refresh(provider)
-            self._listed_at[provider.name] = now
+    async def _sweep_for_ever(self, provider: Provider) -> None:
+        while True:
+            await self.sweep(provider)
+            await self._clock.sleep(SWEEP_S)
+
+    async def _list_for_ever(self, provider: Provider) -> None:
+        """No more often than `offers_every_s`: a provider of the network allows few searches a minute."""
+        while True:
+            await self.list_offers(provider)
+            await self._clock.sleep(max(self._offers_every_s, SWEEP_S))
 
     async def _end(self, provider: Provider, machine: Machinery, row: Instance | None) -> None:
         try:
