@@ -250,14 +250,15 @@ class TestGce(ProviderContract):
             yield provider
 
 
-class TestGceAtItsWorst(TestGce):
-    """The same promises while calls are refused for their rate, fail, are cut off before and after they acted, while
-    operations are forgotten at once, lists are late, machines linger and leave disks and addresses behind."""
+class TestGceInBadWeather(TestGce):
+    """The same promises under each class of fault: calls refused for their rate or cut off before and after they acted,
+    operations forgotten at once, machines that linger and leave disks and addresses behind; and under all of them."""
 
-    @pytest.fixture
-    async def provider(self) -> AsyncIterator[RentedGce]:
+    @pytest.fixture(params=[*google.WEATHER, "all"])
+    async def provider(self, request: pytest.FixtureRequest) -> AsyncIterator[RentedGce]:
         async with gce_stand(capacity=2) as provider:
-            provider.faults.change(google.bad_weather())
+            whole = google.bad_weather() if request.param == "all" else google.WEATHER[request.param]
+            provider.faults.change(whole)
             yield provider
 
 

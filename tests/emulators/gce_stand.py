@@ -32,7 +32,20 @@ FAULTS: dict[str, dict[str, Any]] = {
     "deletion that fails at first": {"delete_fails": 2},
     "calls that take long": {"slow_s": 3.0},
 }
-"""Each class of fault that every promise holds under."""
+"""Each class of fault that a machine's whole life is led under."""
+
+WEATHER: dict[str, dict[str, Any]] = {
+    name: FAULTS[name]
+    for name in (
+        "rate limited with 403",
+        "cut off before it acted",
+        "cut off after it acted",
+        "answers that are empty",
+        "operations forgotten at once",
+        "deletion that fails at first",
+    )
+} | {"things left behind": FAULTS["disks left behind"] | FAULTS["addresses left behind"]}
+"""Those that every promise of the contract is held against, one by one; the others take the same ways through us."""
 
 
 def bad_weather() -> dict[str, Any]:

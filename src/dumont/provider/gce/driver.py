@@ -1,6 +1,7 @@
 """The driver proper: rents CPU machines of Compute Engine, spot or on demand, under our labels and only once each."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
@@ -20,7 +21,7 @@ from dumont.provider.gce.operations import DONE, Operations, Unfinished, when
 from dumont.provider.gce.order import Order, order, resource
 from dumont.provider.gce.prices import PROVIDER, SIZES, Prices
 from dumont.provider.gce.reading import is_ours, label_of, machinery, ref_of
-from dumont.provider.gce.verdict import Failure, Taken, Trouble, failure_of
+from dumont.provider.gce.verdict import Failure, NotReady, Taken, Trouble, failure_of
 
 ATTEMPTS_MAX = 6
 SHORT_S = 300.0
@@ -122,17 +123,24 @@ class Driver:
         self._quotas.pop(region_of(parsed.zone), None)
 
     async def kill(self, ref: str) -> None:
-        """Have Google take a spot machine back for real, for drills. Raises NoSuchInstance."""
+        """Have Google take a spot machine back for real, for drills; harmless when it is on its way out already.
+
+        Raises NoSuchInstance.
+        """
         machine = await self.machine(ref)
         parsed = Ref.parse(machine.ref)
         assert parsed is not None
         request = compute_v1.SimulateMaintenanceEventInstanceRequest(
-            project=self.account.project, zone=parsed.zone, instance=parsed.name
+            project=self.account.project,
+            zone=parsed.zone,
+            instance=parsed.name,
+            request_id=self.account.request_id("preempt", machine.ref, self.clock.now().isoformat()),
         )
-        await self.tools.calls.ask(
-            f"Preempting {parsed.name}",
-            lambda c, s: c.instances.simulate_maintenance_event_unary(request=request, retry=None, timeout=s),
-        )
+        with contextlib.suppress(NotReady):
+            await self.tools.calls.ask(
+                f"Preempting {parsed.name}",
+                lambda c, s: c.instances.simulate_maintenance_event_unary(request=request, retry=None, timeout=s),
+            )
 
     def close(self) -> None:
         """Let the threads go."""
@@ -150,14 +158,17 @@ class Driver:
             return operation
         target_id = operation.target_id
         self._quotas.pop(region_of(zone), None)
+        over, done = True, None
         try:
             done = await self.tools.operations.finish(zone, operation, self.account.insert_s_max)
         except Unfinished:
-            done = None
+            over = False
         failure = failure_of(done) if done is not None else None
         vm = await self.tools.machines.get(zone, what.name)
         if failure is None:
-            return vm if vm is not None else await self._vanished(zone, what, target_id)
+            return (
+                vm if vm is not None else await self._vanished(zone, what, target_id, forgotten=over and done is None)
+            )
         return await self._failed(zone, what, failure, vm if vm is not None and vm.id == target_id else None)
 
     async def _insert(self, zone: str, what: Order) -> compute_v1.Operation | compute_v1.Instance:
@@ -199,13 +210,16 @@ class Driver:
             raise ProviderError(f"{what.name} in {zone} is another one's machine. Name the installation differently.")
         return vm
 
-    async def _vanished(self, zone: str, what: Order, target_id: int) -> Failure:
-        """It was made, as far as is known, and is not there. Raises ProviderError when nothing tells why."""
+    async def _vanished(self, zone: str, what: Order, target_id: int, forgotten: bool) -> Failure:
+        """It is not there, and no failure is known. When Google forgot the operation, that is over: nothing can come
+        of it any more. Raises ProviderError when something may, and nothing tells why it did not.
+        """
         why = await self.tools.machines.why_ended(zone, target_id)
-        if why is Why.UNTOLD:
+        if why is Why.UNTOLD and not forgotten:
             raise ProviderError(f"It is not known what became of {what.name} in {zone}. Look at the machines again.")
         await self.tools.ending.clear(Ref(zone, what.name, target_id))
-        return Failure(Trouble.TAKEN_BACK, why.value, "it was taken back while it was being made.")
+        words = "it is not there, and Google has forgotten why" if forgotten else "it was taken back while it was made"
+        return Failure(Trouble.TAKEN_BACK, why.value, f"{words}.")
 
     async def _failed(
         self, zone: str, what: Order, failure: Failure, vm: compute_v1.Instance | None
