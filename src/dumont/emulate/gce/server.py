@@ -36,7 +36,15 @@ Wrap = Callable[[ASGIApp], ASGIApp]
 
 
 class Server(uvicorn.Server):
-    """A uvicorn server that leaves the process's signals alone."""
+    """A uvicorn server that leaves the process's signals alone, and ends as soon as it is told to."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.over = asyncio.Event()
+
+    async def main_loop(self) -> None:
+        await self.on_tick(0)
+        await self.over.wait()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -65,6 +73,7 @@ class Served:
 
     async def close(self) -> None:
         self._server.should_exit = self._server.force_exit = True
+        self._server.over.set()
         await asyncio.wait([self._task], timeout=STOP_S_MAX)
         self._socket.close()
 
