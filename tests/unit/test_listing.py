@@ -120,3 +120,25 @@ def test_a_machine_of_four_gpus_counts_by_the_gpu() -> None:
     """Otherwise large machines would look dear and small ones cheap."""
     points = price_points([offer("m1", 1_600_000, gpus=4)], AT)
     assert [point.lowest_micros_per_hour for point in points] == [400_000]
+
+
+class Told:
+    rates = [0.5, 0.5]
+
+
+class Oracle(Shop):
+    """A shop that tells how often it takes its goods back."""
+
+    async def capacity_history(self, zone: str, kind: str) -> Told:
+        if zone != "z1":
+            raise ProviderError("Nobody asked about that zone.")
+        return Told()
+
+
+async def test_what_a_provider_tells_of_its_preemptions_is_believed_at_first() -> None:
+    """Google publishes a rate for each zone and type; before we have seen anything, it is all there is to go by."""
+    oracle = Oracle(offer("m1", zone="z1"), offer("m2", zone="z2"))
+    listing = Listing(MemoryDatabase(), Clock())
+    await listing.refresh(oracle)  # type: ignore[arg-type]
+    assert set(listing.beliefs.priors) == {"shop/m1"}
+    assert listing.beliefs.priors["shop/m1"].per_hour == pytest.approx(1 / 24)

@@ -4,14 +4,19 @@ import statistics
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Protocol, runtime_checkable
+
+import structlog
 
 from dumont.clock import Clock
 from dumont.db.base import Database
+from dumont.errors import ProviderError
 from dumont.market.beliefs import Beliefs, observe
 from dumont.market.bids import BidHistory
+from dumont.market.hazard import prior_from_capacity_history
 from dumont.market.placement import satisfies
 from dumont.model.instance import Machine
-from dumont.model.offer import Need, Offer, PricePoint
+from dumont.model.offer import Interruption, Need, Offer, PricePoint
 from dumont.model.workspace import Workspace
 from dumont.provider.base import Provider
 
@@ -19,9 +24,27 @@ PRICES_EVERY_S = 600.0
 PRICES_KEPT = timedelta(days=90)
 PRICES_DROPPED_EVERY_S = 24 * 3600.0
 BID_SAMPLES_MAX = 500
+FORETOLD_EVERY_S = 6 * 3600.0
 DOMAINS_MAX = 5_000
 NEEDS_MAX = 8
 """So many searches at most make one listing: providers allow few a minute. Beyond, what is common to all is asked."""
+
+
+log = structlog.get_logger()
+
+
+class Foretold(Protocol):
+    """What a provider tells of its own preemptions: `rates` are shares of stopped machines, from 0 to 1, newest last."""
+
+    @property
+    def rates(self) -> list[float]: ...
+
+
+@runtime_checkable
+class Foretelling(Protocol):
+    """A provider that tells how often it takes machines of one type back in one zone, as Google does."""
+
+    async def capacity_history(self, zone: str, kind: str) -> Foretold: ...
 
 
 class Listing:
@@ -34,6 +57,7 @@ class Listing:
         self.beliefs = Beliefs()
         self._watched: dict[str, dict[str, Offer]] = {}
         self._written_at: dict[str, float] = {}
+        self._foretold_at: dict[str, float] = {}
         self._dropped_at = float("-inf")
 
     @property
@@ -49,6 +73,8 @@ class Listing:
             found |= {offer.id: offer for offer in await provider.offers(need)}
         self.offers[provider.name] = tuple(found.values())
         self._observe(provider.name, searched)
+        if isinstance(provider, Foretelling):
+            await self._foretell(provider.name, provider)
         await self._remember(provider.name)
 
     def drop(self, gone: Offer) -> None:
@@ -77,6 +103,24 @@ class Listing:
             if offer.min_bid_micros_per_hour is not None:
                 bids[domain] = _with_sample(bids.get(domain, BidHistory()), now_h, offer.min_bid_micros_per_hour)
         self.beliefs = replace(self.beliefs, bids=bids)
+
+    async def _foretell(self, name: str, provider: Foretelling) -> None:
+        """What the provider says of its zones becomes the prior of their hazard; where it says nothing, ours stays."""
+        now = self._clock.monotonic()
+        if now - self._foretold_at.get(name, float("-inf")) < FORETOLD_EVERY_S:
+            return
+        self._foretold_at[name] = now
+        priors = dict(self.beliefs.priors)
+        domains = {offer.domain: offer for offer in self.offers[name] if offer.interruption is Interruption.PREEMPTED}
+        for domain, offer in domains.items():
+            try:
+                rates = (await provider.capacity_history(offer.zone, offer.name)).rates
+            except ProviderError as error:
+                log.info("a provider tells nothing of its preemptions", domain=domain, why=str(error))
+                continue
+            if rates:
+                priors[domain] = prior_from_capacity_history(rates)
+        self.beliefs = replace(self.beliefs, priors=priors)
 
     async def _remember(self, name: str) -> None:
         now = self._clock.monotonic()
