@@ -123,7 +123,10 @@ def test_a_machine_of_four_gpus_counts_by_the_gpu() -> None:
 
 
 class Told:
-    rates = [0.5, 0.5]
+    """As Google answers."""
+
+    def __init__(self) -> None:
+        self.rates = [0.5, 0.5]
 
 
 class Oracle(Shop):

@@ -34,7 +34,7 @@ log = structlog.get_logger()
 
 
 class Foretold(Protocol):
-    """What a provider tells of its own preemptions: `rates` are shares of stopped machines, from 0 to 1, newest last."""
+    """What a provider tells of its preemptions: `rates` are shares of stopped machines, from 0 to 1, newest last."""
 
     @property
     def rates(self) -> list[float]: ...
