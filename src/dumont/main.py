@@ -168,6 +168,7 @@ async def _site(
     from dumont.control.shell import Shell
     from dumont.control.vault import Vault
     from dumont.db.sql import open_database
+    from dumont.errors import ProviderError
     from dumont.server import founding
     from dumont.store.directory import DirectoryStore
 
@@ -188,7 +189,11 @@ async def _site(
 
     async def release() -> int:
         await _stop(loops, acts)
-        return await _release(parts, rented)
+        try:
+            return await _release(parts, rented)
+        except ProviderError:
+            loops[:] = _loops(parts, rented)  # this server stays, and goes on looking after what is left
+            raise
 
     async def examine() -> "list[Check]":
         return await _examine(home)
@@ -267,9 +272,16 @@ def _open_vast(home: "Home", clouds: "Clouds", http: "httpx.AsyncClient", clock:
 def _open_gce(home: "Home", clouds: "Clouds", clock: "Clock") -> "Provider":
     import random
 
-    from dumont.provider.gce.account import ENDPOINT, Account
-    from dumont.provider.gce.credentials import credentials_of
-    from dumont.provider.gce.gce import GceProvider
+    from dumont.errors import NotPossibleHere
+
+    try:
+        from dumont.provider.gce.account import ENDPOINT, Account
+        from dumont.provider.gce.credentials import credentials_of
+        from dumont.provider.gce.gce import GceProvider
+    except ModuleNotFoundError as error:
+        raise NotPossibleHere(
+            f"Google's client is missing ({error.name}); install it with: pip install 'dumont[gce]'"
+        ) from error
     from dumont.server import founding
 
     assert clouds.server is not None and clouds.gce is not None

@@ -14,7 +14,7 @@ from dumont.control.observe import Observatory
 from dumont.control.shell import Shell
 from dumont.control.vault import Vault
 from dumont.db.base import Database
-from dumont.errors import BadInput, NotPossibleHere
+from dumont.errors import BadInput, NotPossibleHere, ProviderError
 from dumont.model.instance import InstanceState
 from dumont.model.policy import Policy
 from dumont.model.workspace import State, Wanted, Workspace
@@ -97,16 +97,27 @@ async def add_key(parts: Parts, line: str) -> tuple[str, ...]:
 
 
 async def release_everything(parts: Parts) -> int:
-    """End every machine of every provider here, and answer how many. The control loop must have stopped."""
-    ended = 0
-    for provider in parts.acts.providers.values():
-        for machine in await provider.machines():
-            await provider.release(machine.ref)
-            ended += 1
+    """End every machine of every provider here, and answer how many. The control loop must have stopped.
+
+    One provider's error keeps no other's machines. Raises ProviderError at the end, naming whose machines may bill on.
+    """
+    ended, refusals = 0, {}
+    for name, provider in parts.acts.providers.items():
+        try:
+            for machine in await provider.machines():
+                await provider.release(machine.ref)
+                ended += 1
+        except ProviderError as error:
+            refusals[name] = str(error)
     for instance in await parts.database.instances():
+        if instance.provider in refusals:
+            continue
         gone = replace(instance, state=InstanceState.GONE, gone_at=parts.clock.now())
         await parts.database.save_instance(gone)
         await parts.acts.note(instance.workspace, "released", {"instance": instance.id, "reason": "down"})
+    if refusals:
+        told = "; ".join(f"{name}: {why}" for name, why in refusals.items())
+        raise ProviderError(f"Machines may still be rented and bill. {told}")
     return ended
 
 

@@ -103,7 +103,7 @@ class Priced:
 
 def expected_cost(offer: Offer, hazard: Hazard, stake: Stake) -> Priced:
     """What an hour on this offer is expected to cost, at its bid if it has one and at its listed price otherwise."""
-    disk, address = offer.disk_micros_per_hour or 0, offer.address_micros_per_hour or 0
+    disk, address = disk_micros(offer), offer.address_micros_per_hour or 0
     per_hour = hazard.per_hour
     fetched = per_hour * stake.transfer_gb * (offer.ingress_micros_per_gb or 0)
     sent = stake.sync_gb_per_hour * (offer.egress_micros_per_gb or 0)
@@ -119,13 +119,23 @@ def expected_cost(offer: Offer, hazard: Hazard, stake: Stake) -> Priced:
     return Priced(offer=offer, parts=parts, hazard=hazard)
 
 
+def disk_micros(offer: Offer) -> int:
+    """The disk's part of the price; where the provider does not tell it apart, what else its listed price holds."""
+    if offer.disk_micros_per_hour is not None:
+        return offer.disk_micros_per_hour
+    if offer.compute_micros_per_hour is None:
+        return 0
+    rest = offer.price_micros_per_hour - offer.compute_micros_per_hour - (offer.address_micros_per_hour or 0)
+    return max(0, rest)
+
+
 def machine_micros(offer: Offer) -> int:
     """The machine's part of the price: the bid, else what the provider says of it, else the rest of the whole."""
     if offer.bid_micros_per_hour:
         return offer.bid_micros_per_hour
     if offer.compute_micros_per_hour is not None:
         return offer.compute_micros_per_hour
-    return offer.price_micros_per_hour - (offer.disk_micros_per_hour or 0) - (offer.address_micros_per_hour or 0)
+    return offer.price_micros_per_hour - disk_micros(offer) - (offer.address_micros_per_hour or 0)
 
 
 def with_bid(offer: Offer, bid_micros: int) -> Offer:

@@ -15,6 +15,10 @@ PAGES_MAX = 200
 MISSING = frozenset({"no_such_instance", "not_found"})
 
 
+class Short(ProviderError):
+    """A list holds fewer rows than the service says it has."""
+
+
 class Roster:
     """Reads contracts. All of the account's: whose they are is told by their labels."""
 
@@ -47,14 +51,24 @@ class Roster:
                 raise ProviderError("Vast.ai's list of instances does not come to an end. Try again.")
         raise ProviderError(f"Vast.ai lists more than {PAGES_MAX * PAGE_ROWS} instances; that is not ours to read.")
 
+    async def _some(self, filters: Content) -> list[Content]:
+        """Rows that the service filtered; all rows, where its total seems to count those that it left out too.
+
+        Whether `total_instances` follows the filter is not documented. Raises ProviderError.
+        """
+        try:
+            return await self.rows(filters)
+        except Short:
+            return await self.rows()
+
     async def labelled(self, label: str) -> list[Content]:
         """The contracts of that label, which are not being destroyed, the oldest first. Raises ProviderError."""
-        rows = await self.rows({"label": {"eq": label}})
+        rows = await self._some({"label": {"eq": label}})
         return [row for row in rows if row.get("label") == label and not is_ending(row)]
 
     async def listed(self, number: int) -> Content | None:
         """The contract of that id as the list has it; None when a list that was read whole lacks it."""
-        rows = await self.rows({"id": {"eq": number}})
+        rows = await self._some({"id": {"eq": number}})
         return next((row for row in rows if _id(row) == number), None)
 
     async def one(self, number: int) -> Content:
@@ -102,4 +116,4 @@ def _check_total(total: Any, found: int, *, last_page: int) -> None:
     Some rows may have been destroyed while the pages were read; an answer that holds none of several was not read.
     """
     if isinstance(total, int) and total > found and (found == 0 or total - found > last_page):
-        raise ProviderError(f"Vast.ai says it has {total} instances and listed {found}. Try again.")
+        raise Short(f"Vast.ai says it has {total} instances and listed {found}. Try again.")
