@@ -15,6 +15,7 @@ from dumont.repository.saving.walk import Walk
 from dumont.standalone.access import door
 from dumont.standalone.apart import keep_apart
 from dumont.standalone.counted import CountedStore
+from dumont.standalone.known import caches_of, recall, where_is
 from dumont.standalone.meter import shown
 from dumont.standalone.output import name_some, remark, short, show, shown_path
 from dumont.standalone.sizes import duration, files, number, size
@@ -35,7 +36,8 @@ def run(options: argparse.Namespace, surroundings: Surroundings) -> int:
 
 async def _save(options: argparse.Namespace, surroundings: Surroundings, source: Path, hands: Workers) -> int:
     walk = Walk(source)
-    walk.begin()  # while the passphrase is stretched
+    if recall(caches_of(surroundings.environment), where_is(parse(options.repo))):
+        walk.begin()  # while the passphrase is stretched; what was never saved is looked at by the hands
     at = door(options, surroundings)
     counted = CountedStore(at.store)
     opened = await replace(at, store=counted).open_or_create()

@@ -6,9 +6,10 @@ Each hand has one batch being read and one being judged, so that none waits for 
 import asyncio
 import os
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
 from os import stat_result
+from typing import Any
 
 import msgspec
 from msgspec.structs import replace
@@ -19,8 +20,6 @@ from dumont.repository.hands import Hand
 from dumont.repository.progress import Progress
 from dumont.repository.record import Pack
 from dumont.repository.saving.intake import (
-    SMALL_BLOCK_BYTES,
-    SMALL_FILE_BYTES_MAX,
     BlocksRead,
     FilesRead,
     Keep,
@@ -28,7 +27,8 @@ from dumont.repository.saving.intake import (
     ReadBlocks,
     ReadFiles,
 )
-from dumont.repository.saving.survey import Folder, Survey, mark_of
+from dumont.repository.saving.survey import Folder, Survey
+from dumont.repository.saving.whole import SMALL_BLOCK_BYTES, SMALL_FILE_BYTES_MAX, mark_of
 from dumont.snapshot.chunk import ID_BYTES, block_ranges
 from dumont.snapshot.index import RACY_NS
 from dumont.snapshot.pages import drop
@@ -46,6 +46,17 @@ _decode_files = msgspec.msgpack.Decoder(FilesRead).decode
 _decode_blocks = msgspec.msgpack.Decoder(BlocksRead).decode
 _decode_kept = msgspec.msgpack.Decoder(Kept).decode
 Found = Iterator[tuple[Folder, int, stat_result]]
+
+
+async def together(drives: "Sequence[Coroutine[Any, Any, None]]") -> None:
+    """Wait for all; when one raises, the others are ended, and that is raised."""
+    tasks = [asyncio.ensure_future(drive) for drive in drives]
+    try:  # no TaskGroup: whoever saves answers to what a hand raised, not to a group of it
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 @dataclass
@@ -101,13 +112,7 @@ class Gathering:
         """Read it all. Raises what a hand raised."""
         while True:
             work = self._work(to_read)
-            drives = [asyncio.ensure_future(self._drive(hand, work)) for hand in hands]
-            try:  # no TaskGroup: whoever saves answers to what a hand raised, not to a group of it
-                await asyncio.gather(*drives)
-            finally:
-                for drive in drives:
-                    drive.cancel()
-                await asyncio.gather(*drives, return_exceptions=True)
+            await together([self._drive(hand, work) for hand in hands])
             if not self._again:
                 return
             await asyncio.sleep(RACY_NS / 1e9)
@@ -138,23 +143,31 @@ class Gathering:
             ids = self._take_files(batch, _decode_files(answer))
         else:
             ids = self._take_blocks(batch, _decode_blocks(answer))
-        keep = self._new(ids)
-        kept = _decode_kept(await hand.ask(_encode(Keep(keep))))
+        await self.keep(hand, ids)
+
+    async def keep(self, hand: Hand, ids: bytes) -> list[bytes]:
+        """Tell the hand which chunks of its oldest batch to keep. Returns the ids of all of them."""
+        chunks = [ids[at : at + ID_BYTES] for at in range(0, len(ids), ID_BYTES)]
+        kept = _decode_kept(await hand.ask(_encode(Keep(self._new(chunks)))))
         if kept.packs:
             await self.on_packs(kept.packs)
+        return chunks
 
-    def _new(self, ids: bytes) -> list[int] | None:
+    def _new(self, chunks: list[bytes]) -> list[int] | None:
         """The numbers of chunks that nobody has yet; None when all are new."""
         claimed, is_stored = self._claimed, self.is_stored
+        different = set(chunks)
+        is_all = len(different) == len(chunks) and _NO_ID not in different and claimed.isdisjoint(different)
+        if is_all and not any(map(is_stored, chunks)):
+            claimed |= different
+            return None
         keep = []
-        count = len(ids) // ID_BYTES
-        for number, at in enumerate(range(0, len(ids), ID_BYTES)):
-            chunk = ids[at : at + ID_BYTES]
+        for number, chunk in enumerate(chunks):
             if chunk in claimed or chunk == _NO_ID or is_stored(chunk):
                 continue
             claimed.add(chunk)
             keep.append(number)
-        return None if len(keep) == count else keep
+        return keep
 
     def _work(self, to_read: Found) -> "Iterator[_Files | _Blocks]":
         """Batches: small files in the order they are found, then the large ones."""

@@ -24,15 +24,13 @@ from dumont.repository.probe import DENSE, NEAR_LINK, SOME_LINK, TEXT, Choice, k
 from dumont.repository.record import DATA, TREE, Pack
 from dumont.repository.room import Room
 from dumont.repository.saving.sending import Sending
+from dumont.repository.saving.whole import ROOM_BYTES, SMALL_BLOCK_BYTES, FoldersRead, Reader, ReadFolders
 from dumont.snapshot.chunk import ID_BYTES, is_zeros
 from dumont.snapshot.index import RACY_NS
 from dumont.snapshot.pages import drop
 from dumont.snapshot.place import Place, is_absent
 from dumont.snapshot.scan import xattrs_of
 
-SMALL_BLOCK_BYTES = 64 * 2**10
-SMALL_FILE_BYTES_MAX = 2**20
-"""Files below this size are read whole, many in a batch; their blocks are of SMALL_BLOCK_BYTES (`model.commit`)."""
 _PROBED_BYTES_MIN = 32 * 2**10
 _PROBED_EVERY_BYTES = 4 * SMALL_BLOCK_BYTES
 _LARGE_PROBED_EVERY_BYTES = 4 * FRAME_BYTES
@@ -137,13 +135,15 @@ class Intake:
         self._batches: deque[_Batch] = deque()
         self._spare: list[Room] = []
         self._filling = Filling(job, blocking)
-        self._decode = msgspec.msgpack.Decoder(ReadFiles | ReadBlocks | Keep | KeepTrees | Finish).decode
+        self._decode = msgspec.msgpack.Decoder(ReadFolders | ReadFiles | ReadBlocks | Keep | KeepTrees | Finish).decode
 
     def handle(self, message: bytes) -> bytes:
         request = self._decode(message)
         match request:
+            case ReadFolders():
+                answer: msgspec.Struct = self._read_folders(request)
             case ReadFiles():
-                answer: msgspec.Struct = self._read_files(request)
+                answer = self._read_files(request)
             case ReadBlocks():
                 answer = self._read_blocks(request)
             case Keep():
@@ -157,6 +157,13 @@ class Intake:
                 self._filling.finish()
                 answer = Kept(self._filling.taken())
         return msgspec.msgpack.encode(answer)
+
+    def _read_folders(self, request: ReadFolders) -> FoldersRead:
+        batch = self._batch(ROOM_BYTES + 1)
+        reader = Reader(self._place, self._key, batch.room.view[: ROOM_BYTES + 1], request.racy_from_ns)
+        folders = reader.read(request.paths)
+        batch.ids, batch.ranges = b"".join(reader.ids), reader.ranges
+        return FoldersRead(batch.ids, folders)
 
     def _read_files(self, request: ReadFiles) -> FilesRead:
         racy_from_ns = time.time_ns() - RACY_NS

@@ -10,7 +10,7 @@ from dumont.repository.catalogue import Catalogue
 from dumont.repository.naming import Needs
 from dumont.repository.repository import Repository
 from dumont.repository.saving.shape import Shape
-from dumont.repository.saving.survey import Page, Survey
+from dumont.repository.saving.survey import Page, RawPage, Survey
 
 _VERSION = 1
 _decode_entries = msgspec.msgpack.Decoder(list[Entry | None]).decode
@@ -24,6 +24,16 @@ class Memory(msgspec.Struct, frozen=True):
     indexes: frozenset[str]
     packs: frozenset[str]
     pages: list[Page]
+
+
+class _Remembered(msgspec.Struct, frozen=True):
+    """A Memory to be encoded; some of its pages are already."""
+
+    version: int
+    root: bytes
+    indexes: frozenset[str]
+    packs: frozenset[str]
+    pages: list[Page | RawPage]
 
 
 def recall(repo: Repository, path: bytes) -> Memory | None:
@@ -43,7 +53,7 @@ def remember(repo: Repository, path: bytes, found: Survey, made: Shape, needs: N
     if repo.cache is None:
         return
     pages = [folder.remembered(made.ids[folder.path], found.racy_from_ns) for folder in found.folders.values()]
-    memory = Memory(_VERSION, made.root, needs.indexes, needs.packs, pages)
+    memory = _Remembered(_VERSION, made.root, needs.indexes, needs.packs, pages)
     repo.cache.put(_name(path), msgspec.msgpack.encode(memory))
 
 

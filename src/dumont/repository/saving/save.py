@@ -31,6 +31,7 @@ from dumont.repository.saving.intake import Finish, Job, KeepTrees, Kept, start_
 from dumont.repository.saving.memory import distrust, recall, remember
 from dumont.repository.saving.shape import Shape, shape
 from dumont.repository.saving.survey import Page, Survey, changed_since, keep_links, survey, survey_known
+from dumont.repository.saving.sweep import Sweep
 from dumont.repository.saving.walk import Walk
 from dumont.snapshot.place import Place
 from dumont.snapshot.scan import by_content, like
@@ -136,13 +137,14 @@ class _Saving:
             memory = distrust(memory, self.repo.catalogue)
         self.found = Survey(time.time_ns())
         pages = {page.path: page for page in memory.pages} if memory else {}
-        to_read = self._to_read(pages)
-        first = next(to_read, None)
-        if first is not None:
+        is_new = memory is None and self.draft.known is None
+        to_read = iter(()) if is_new else self._to_read(pages)
+        first = list(itertools.islice(to_read, 1))
+        if is_new or first:
             await self._learn(listing)
             await self._adopt()
-            await self._gather(itertools.chain([first], to_read))
-        finishing = [asyncio.ensure_future(hand.ask(_FINISH)) for hand in self.hands if first is not None]
+            await self._gather(itertools.chain(first, to_read), is_new)
+        finishing = [asyncio.ensure_future(hand.ask(_FINISH)) for hand in self.hands if is_new or first]
         await asyncio.sleep(0)  # they put their last packs meanwhile
         try:
             self.made = shape(self.found, pages, everything=not trusted)
@@ -224,11 +226,18 @@ class _Saving:
     def _is_stored(self, chunk: bytes) -> bool:
         return self.repo.catalogue.relies_on(chunk) is not None
 
-    async def _gather(self, to_read: Found) -> None:
+    async def _gather(self, to_read: Found, is_new: bool) -> None:
+        """Have the hands read. `is_new`: nothing of the tree is remembered, and all of it is to be read."""
         known = self.draft.known
         cut = by_content if known is None else like(known)
         is_stored = self.repo.catalogue.relies_on
         gathering = Gathering(self.place, self.found, is_stored, self._take, self.progress, cut)
+        if is_new:
+            if self.walk:
+                self.walk.stop()
+            sweep = Sweep(gathering)
+            await sweep.run(self.hands)
+            to_read = iter(sweep.left)
         await gathering.run(to_read, self.hands)
         self.fuzzy |= gathering.fuzzy
         if known is not None:
@@ -271,7 +280,7 @@ class _Saving:
 
     def _relied(self) -> frozenset[str]:
         """The packs that hold what has changed, or everything when nothing is remembered."""
-        chunks = set(self.made.bodies)
+        chunks = self.found.chunks.union(self.made.bodies)
         for folder in self.found.folders.values():
             for entry in folder.entries:
                 if entry and entry.chunks:

@@ -24,6 +24,10 @@ def shape(found: Survey, pages: dict[bytes, Page], everything: bool) -> Shape:
     made = Shape()
     for folder in reversed(found.folders.values()):
         page = folder.page
+        if folder.whole is not None:
+            made.ids[folder.path] = folder.whole.id
+            made.bodies[folder.whole.id] = folder.whole.body
+            continue
         if page is not None and not everything and _has_same_folders(folder, made, found, pages):
             made.ids[folder.path] = page.id
             continue

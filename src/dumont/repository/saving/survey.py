@@ -13,12 +13,11 @@ from msgspec.structs import replace
 
 from dumont.model.commit import HOLE, Entry, Kind
 from dumont.repository.saving.walk import Sight
+from dumont.repository.saving.whole import Mark, Whole, mark_of
 from dumont.snapshot.index import RACY_NS
 from dumont.snapshot.place import Place
 from dumont.snapshot.tree import Tree, join
 
-Mark = tuple[int, int, int, int, int, int, int, int]
-"""Attributes that prove a name unchanged: inode, size, mtime, ctime (ns), mode, uid, gid, links. No mtime suffices."""
 _FORMAT = 0o170000
 _encode = msgspec.msgpack.Encoder().encode
 _decode_entries = msgspec.msgpack.Decoder(list[Entry | None]).decode
@@ -38,11 +37,23 @@ class Page(msgspec.Struct, frozen=True, array_like=True):
     id: bytes
 
 
+class RawPage(msgspec.Struct, frozen=True, array_like=True):
+    """A page whose parts are encoded already."""
+
+    path: bytes
+    own: Entry
+    names: msgspec.Raw
+    marks: msgspec.Raw
+    entries: msgspec.Raw
+    id: bytes
+
+
 @dataclass
 class Folder:
     """One directory of the survey. `entries[i]` is None while the content of `names[i]` is not known.
 
     `folders` are the numbers of names that are directories. With a `page` it is as remembered, and has no entries.
+    `whole`: a hand has read all of it, nothing is a directory, and names, marks and entries are there.
     """
 
     path: bytes
@@ -52,9 +63,12 @@ class Folder:
     entries: list[Entry | None] = field(default_factory=list)
     page: Page | None = None
     folders: list[int] = field(default_factory=list)
+    whole: Whole | None = None
 
-    def remembered(self, id: bytes, racy_from_ns: int) -> Page:
+    def remembered(self, id: bytes, racy_from_ns: int) -> Page | RawPage:
         """The page to remember. Marks whose change came at or after `racy_from_ns` are left out."""
+        if self.whole is not None:
+            return RawPage(self.path, self.own, self.whole.names, self.whole.marks, self.whole.entries, id)
         if self.page is not None and self.page.id == id:
             return self.page
         marks = [mark if mark and mark[3] < racy_from_ns else None for mark in self.marks]
@@ -71,7 +85,7 @@ class Survey:
     """`folders` by path, parents first. `linked`: (device, inode) → where it is named, for files with several names.
 
     `uncovered`: paths that can't be saved, with the reason. `began_ns`: the wall clock when it began. `holey`: files
-    that are known to have holes, though they may take all their room.
+    that are known to have holes, though they may take all their room. `chunks`: those of whole folders.
     """
 
     began_ns: int
@@ -79,6 +93,7 @@ class Survey:
     linked: dict[tuple[int, int], list[tuple[Folder, int]]] = field(default_factory=dict)
     uncovered: dict[bytes, str] = field(default_factory=dict)
     holey: set[bytes] = field(default_factory=set)
+    chunks: set[bytes] = field(default_factory=set)
     files: int = 0
     plain_bytes: int = 0
 
@@ -96,13 +111,20 @@ def survey(
     `sights` are those of a walk over `place`.
     """
     for sight in sights:
-        found.uncovered.update(sight.uncovered)
-        if sight.own is None:
-            continue
-        marks: list[Mark | None] = [mark_of(look) for look in sight.looks]
-        folder = Folder(sight.path, sight.own, sight.names, marks, folders=sight.folders)
-        found.folders[sight.path] = folder
-        yield from _compare(place, folder, pages.get(sight.path), sight.looks, found)
+        yield from look_over(place, sight, pages.get(sight.path), found)
+
+
+def look_over(
+    place: Place, sight: Sight, page: Page | None, found: Survey
+) -> Iterator[tuple[Folder, int, os.stat_result]]:
+    """As `survey`, of one directory. `page` is what is remembered of it."""
+    found.uncovered.update(sight.uncovered)
+    if sight.own is None:
+        return
+    marks: list[Mark | None] = [mark_of(look) for look in sight.looks]
+    folder = Folder(sight.path, sight.own, sight.names, marks, folders=sight.folders)
+    found.folders[sight.path] = folder
+    yield from _compare(place, folder, page, sight.looks, found)
 
 
 def _compare(
@@ -152,20 +174,6 @@ def _small_entry(place: Place, folder: Folder, name: bytes, look: os.stat_result
             return None
         return Entry(Kind.SYMLINK, mode, look.st_uid, look.st_gid, look.st_mtime_ns, target=target)
     return None
-
-
-def mark_of(look: os.stat_result) -> Mark:
-    """The mark in what stat answered."""
-    return (
-        look.st_ino,
-        look.st_size,
-        look.st_mtime_ns,
-        look.st_ctime_ns,
-        look.st_mode,
-        look.st_uid,
-        look.st_gid,
-        look.st_nlink,
-    )
 
 
 def survey_known(

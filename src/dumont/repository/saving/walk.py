@@ -4,7 +4,7 @@ import operator
 import os
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -57,6 +57,13 @@ class Walk:
         self._ahead = []
         yield from self._sights
 
+    def stop(self) -> None:
+        """Walk no further; what was seen ahead is of no use."""
+        if self._thread:
+            self._stop.set()
+            self._thread.join()
+        self._sights.close()
+
     def _run(self) -> None:
         try:
             for sight in self._sights:
@@ -67,30 +74,30 @@ class Walk:
             self._failed = error
 
 
-def _sights(directory: Path) -> Iterator[Sight]:
+def _sights(directory: Path) -> Generator[Sight]:
     with Place(directory) as place:
-        yield from _below(place)
+        waiting = [TOP]
+        while waiting:
+            sight = look_into(place, waiting.pop())
+            waiting += [join(sight.path, sight.names[number]) for number in reversed(sight.folders)]
+            yield sight
 
 
-def _below(place: Place) -> Iterator[Sight]:
-    waiting = [TOP]
-    while waiting:
-        path = waiting.pop()
-        try:
-            fd = place.directory(path)
-            own = _own_entry(fd)
-            with os.scandir(fd) as names:
-                seen = [(os.fsencode(name.name), name) for name in names]
-        except OSError as error:
-            if path == TOP:
-                raise
-            yield Sight(path, None) if is_absent(error) else _closed(place, path, error)
-            continue
-        seen.sort(key=_first)
-        sight = Sight(path, own)
-        _look(sight, seen)
-        waiting += [join(path, sight.names[number]) for number in reversed(sight.folders)]
-        yield sight
+def look_into(place: Place, path: bytes) -> Sight:
+    """One directory, now. Raises OSError when that is the top and can't be read."""
+    try:
+        fd = place.directory(path)
+        own = own_entry(fd)
+        with os.scandir(fd) as names:
+            seen = [(os.fsencode(name.name), name) for name in names]
+    except OSError as error:
+        if path == TOP:
+            raise
+        return Sight(path, None) if is_absent(error) else _closed(place, path, error)
+    seen.sort(key=_first)
+    sight = Sight(path, own)
+    _look(sight, seen)
+    return sight
 
 
 def _look(sight: Sight, seen: "list[tuple[bytes, os.DirEntry[str]]]") -> None:
@@ -124,7 +131,8 @@ def _closed(place: Place, path: bytes, error: OSError) -> Sight:
     return Sight(path, own, uncovered={path: f"what is in it is unreadable: {error.strerror}"})
 
 
-def _own_entry(fd: int) -> Entry:
+def own_entry(fd: int) -> Entry:
+    """The entry of an open directory."""
     return _entry(os.fstat(fd), xattrs_of(fd))
 
 
