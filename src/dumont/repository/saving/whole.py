@@ -26,7 +26,7 @@ ROOM_BYTES = 8 * 2**20
 _ENOUGH_BYTES = 4 * 2**20
 _ENOUGH_FILES = 512
 _NAMES_MAX = 2048
-_MODE = 0o7777
+_MODE, _FORMAT = 0o7777, 0o170000
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -120,11 +120,8 @@ class Reader:
         for number, name in enumerate(names):
             found = seen[name]
             if found.is_file(follow_symlinks=False):
-                read = self._file(name, directory)
-                if read is None:
+                if not self._file(name, directory, marks, entries):
                     return None
-                marks.append(mark_of(read[0]))
-                entries.append(read[1])
             elif found.is_dir(follow_symlinks=False):
                 look = found.stat(follow_symlinks=False)
                 if not stat.S_ISDIR(look.st_mode):
@@ -140,43 +137,50 @@ class Reader:
         id = b"" if folders else digest_listing(body)
         return Whole(own, _raw(names), _raw(marks), _raw(entries), folders, body, id, files, self._at - begin)
 
-    def _file(self, name: bytes, directory: int) -> tuple[os.stat_result, Entry] | None:
-        """Attributes and entry of a small file, whose bytes are in the room now."""
-        fd = self._open(name, directory)
+    def _file(self, name: bytes, directory: int, marks: list[Mark | None], entries: list[Entry | None]) -> bool:
+        """Read a small file into the room, and add its mark and entry. False: it is out of the ordinary.
+
+        A save of small files is this function; hence few calls and few looks at attributes.
+        """
+        try:
+            fd = os.open(name, self._flags, dir_fd=directory)
+        except PermissionError:
+            fd = os.open(name, _OPEN, dir_fd=directory)
         try:
             look = os.fstat(fd)
-            if not self._is_ordinary(look):
-                return None
-            at = self._at
-            end = at + look.st_size
-            if end >= len(self._room):
+            mode, inode, _, links, uid, gid, size = look[:7]
+            ctime_ns = look.st_ctime_ns
+            if (
+                mode & _FORMAT != stat.S_IFREG
+                or links != 1
+                or size >= SMALL_FILE_BYTES_MAX
+                or look.st_blocks * 512 < size
+                or ctime_ns >= self._racy_from_ns
+            ):
+                return False
+            at, room = self._at, self._room
+            end = at + size
+            if end >= len(room):
                 self._is_full = True
-                return None
-            length = os.readv(fd, [self._room[at : end + 1]])
-            if length != end - at or os.fstat(fd).st_ctime_ns != look.st_ctime_ns:
-                return None
-            xattrs = _xattrs(fd)
+                return False
+            length = os.readv(fd, [room[at : end + 1]])
+            if length != size or os.fstat(fd).st_ctime_ns != ctime_ns:
+                return False
+            xattrs = xattrs_of(fd) if _has_xattrs(fd) else ()
         finally:
             os.close(fd)
-        chunks = self._chunks(at, end)
-        mode = look.st_mode & _MODE
-        return look, Entry(Kind.FILE, mode, look.st_uid, look.st_gid, look.st_mtime_ns, end - at, chunks, xattrs=xattrs)
-
-    def _is_ordinary(self, look: os.stat_result) -> bool:
-        size = look.st_size
-        return (
-            stat.S_ISREG(look.st_mode)
-            and look.st_nlink == 1
-            and size < SMALL_FILE_BYTES_MAX
-            and look.st_blocks * 512 >= size
-            and look.st_ctime_ns < self._racy_from_ns
-        )
-
-    def _open(self, name: bytes, directory: int) -> int:
-        try:
-            return os.open(name, self._flags, dir_fd=directory)
-        except PermissionError:
-            return os.open(name, _OPEN, dir_fd=directory)
+        mtime_ns = look.st_mtime_ns
+        if 0 < size <= SMALL_BLOCK_BYTES:
+            id = blake3.blake3(room[at:end], key=self._key).digest()
+            self.ids.append(id)
+            self.ranges.append((at, end))
+            self._at = end
+            chunks: tuple[bytes, ...] = (id,)
+        else:
+            chunks = self._chunks(at, end)
+        marks.append((inode, size, mtime_ns, ctime_ns, mode, uid, gid, links))
+        entries.append(Entry(Kind.FILE, mode & _MODE, uid, gid, mtime_ns, size, chunks, b"", xattrs))
+        return True
 
     def _chunks(self, at: int, end: int) -> tuple[bytes, ...]:
         """The ids of the blocks between two places of the room."""
@@ -204,12 +208,12 @@ def mark_of(look: os.stat_result) -> Mark:
     )
 
 
-def _xattrs(fd: int) -> tuple[tuple[bytes, bytes], ...]:
+def _has_xattrs(fd: int) -> bool:
     try:
-        return xattrs_of(fd) if os.listxattr(fd) else ()
+        return bool(os.listxattr(fd))
     except OSError as error:
         if error.errno in (errno.ENOTSUP, errno.EOPNOTSUPP):
-            return ()
+            return False
         raise
 
 
