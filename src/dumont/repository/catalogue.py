@@ -47,9 +47,7 @@ class Catalogue:
 
     def holding(self, chunks: set[bytes]) -> set[str]:
         """Names of all packs that may be relied on for any of `chunks`."""
-        trusted = self._trusted
-        names = {trusted[chunk][0].name for chunk in trusted.keys() & chunks}
-        return names - self.doomed
+        return {spot[0].name for spot in map(self._trusted.get, chunks) if spot} - self.doomed
 
     def find(self, chunk: bytes) -> Spot | None:
         """Where to read `chunk` first."""
