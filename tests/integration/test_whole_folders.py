@@ -9,15 +9,17 @@ import msgspec
 import pytest
 
 from dumont.model.commit import Entry
+from dumont.repository.hands import ThreadHand
+from dumont.repository.saving.intake import Job, start_saving
 from dumont.repository.saving.memory import recall
 from dumont.repository.saving.survey import Page
-from dumont.repository.saving.whole import ROOM_BYTES, Reader, mark_of
+from dumont.repository.saving.whole import ROOM_BYTES, FoldersRead, Reader, ReadFolders, mark_of
 from dumont.snapshot.chunk import chunk_id
 from dumont.snapshot.index import RACY_NS
 from dumont.snapshot.place import Place
 from dumont.snapshot.tree import TOP, Tree
 from tests.integration.archivist import scanned
-from tests.integration.depot import Depot, settle
+from tests.integration.depot import Depot, settle, started
 from tests.trees import torture
 
 KEY = bytes(range(32))
@@ -137,6 +139,24 @@ def test_a_file_that_changed_a_moment_ago_is_not_taken_from_a_whole_folder(sourc
     newest_ns = max(os.stat(source / "c" / name).st_ctime_ns for name in os.listdir(source / "c"))
     assert _reader(source, newest_ns).read([b"c"]) == [None]
     assert _reader(source, newest_ns + 1).read([b"c"]) != [None]
+
+
+async def test_a_hand_asks_its_own_clock_too_what_changed_a_moment_ago(tmp_path: Path):
+    """The save began by a clock that was set back since: what changes now looks older than its begin."""
+    depot = await Depot.make(tmp_path / "depot")
+    source = tmp_path / "source"
+    source.mkdir()
+    ahead_ns = time.time_ns() + 3600 * 10**9
+    question = msgspec.msgpack.encode(ReadFolders([TOP], ahead_ns))
+    async with started(lambda: ThreadHand(start_saving, depot.open().store), 1) as (hand,):
+        await hand.ask(msgspec.msgpack.encode(Job(bytes(source), depot.keys, 2**20)))
+        (source / "new").write_bytes(b"new")
+        answer = msgspec.msgpack.decode(await hand.ask(question), type=FoldersRead)
+        took_ns = time.time_ns() - os.stat(source / "new").st_ctime_ns
+        assert answer.folders == [None] or took_ns > RACY_NS  # a machine this slow shows nothing
+        settle()
+        answer = msgspec.msgpack.decode(await hand.ask(question), type=FoldersRead)
+        assert answer.folders != [None]
 
 
 def test_what_does_not_fit_into_an_answer_is_left_for_the_next(tmp_path: Path):

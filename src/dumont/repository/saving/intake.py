@@ -160,7 +160,8 @@ class Intake:
 
     def _read_folders(self, request: ReadFolders) -> FoldersRead:
         batch = self._batch(ROOM_BYTES + 1)
-        reader = Reader(self._place, self._key, batch.room.view[: ROOM_BYTES + 1], request.racy_from_ns)
+        racy_from_ns = min(request.racy_from_ns, time.time_ns() - RACY_NS)  # a clock may be set back meanwhile
+        reader = Reader(self._place, self._key, batch.room.view[: ROOM_BYTES + 1], racy_from_ns)
         folders = reader.read(request.paths)
         batch.ids, batch.ranges = b"".join(reader.ids), reader.ranges
         return FoldersRead(batch.ids, folders)
