@@ -9,6 +9,7 @@ from dumont.control.decide import decide
 from dumont.control.view import (
     Become,
     ChangeAckSet,
+    Failures,
     Fence,
     Promote,
     Reason,
@@ -21,7 +22,7 @@ from dumont.control.view import (
     Witness,
 )
 from dumont.model.commit import CommitId
-from dumont.model.instance import InstanceState, Role
+from dumont.model.instance import InstanceState, Machine, Role
 from dumont.model.policy import Policy
 from dumont.model.workspace import State, Workspace
 from dumont.provider.base import Phase
@@ -445,7 +446,7 @@ def test_failed_rents_are_damped() -> None:
     """A market without capacity is not asked ten times a second."""
     for times, since_s, rents in ((1, 1.9, 0), (1, 2.1, 2), (3, 7.9, 0), (3, 8.1, 2), (50, 299, 0), (50, 301, 2)):
         at = NOW - timedelta(seconds=since_s)
-        view = View(workspace=launching(), offers=OFFERS, rent_failures_last_hour=times, last_rent_failure_at=at)
+        view = View(workspace=launching(), offers=OFFERS, failures=dict.fromkeys(Machine, Failures(times, at)))
         assert len(do(view)) == rents
 
 

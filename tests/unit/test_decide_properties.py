@@ -13,6 +13,7 @@ from dumont.control.view import (
     Become,
     BeginSwitch,
     ChangeAckSet,
+    Failures,
     Fence,
     Promote,
     Reason,
@@ -25,7 +26,7 @@ from dumont.control.view import (
     Witness,
 )
 from dumont.model.commit import CommitId
-from dumont.model.instance import InstanceState, Role
+from dumont.model.instance import InstanceState, Machine, Role
 from dumont.model.workspace import MOVES, State, Wanted
 from dumont.provider.base import Phase
 from dumont.wire.control import PeerStatus, Status
@@ -71,6 +72,7 @@ def statuses(draw: st.DrawFn, instance_id: str) -> Status:
         stream_seen=draw(st.booleans()),
         stream_silent_ms=draw(st.sampled_from([0, 100, 2500])),
         halted=draw(st.sampled_from(["", "", "", "the disk is full"])),
+        leaving=draw(st.sampled_from(["", "", "", "preempted"])),
     )
 
 
@@ -123,8 +125,7 @@ def any_views(draw: st.DrawFn) -> View:
         offers=OFFERS if draw(st.booleans()) else (),
         failovers_last_hour=draw(st.integers(0, 3)),
         switch_began_at=draw(moments),
-        rent_failures_last_hour=draw(st.integers(0, 3)),
-        last_rent_failure_at=draw(moments),
+        failures={kind: Failures(draw(st.integers(0, 3)), draw(moments)) for kind in Machine},
         branches=tuple(draw(st.lists(st.sampled_from(["g-e2", "c-e2"]), max_size=1))),
     )
 
@@ -307,6 +308,7 @@ def test_one_machine_of_a_kind_is_rented_at_a_time_and_only_if_none_is_there(vie
         and not s.instance.lost
         and s.instance.id not in left
         and s.phase not in (Phase.GONE, Phase.STOPPED)
+        and not (s.status and s.status.leaving)
     }
     assert not {rent.machine for rent in rents} & kept
 

@@ -160,5 +160,5 @@ def _urgent(status: Status) -> tuple[object, ...]:
     head = status.head if status.role is Role.STANDBY else None
     return (
         status.role, status.epoch, status.ready, status.stream_up, status.sealed, status.halted, head,
-        status.ack_version, status.branch_saved, status.endpoints, peers,
+        status.ack_version, status.branch_saved, status.endpoints, status.leaving, peers,
     )  # fmt: skip

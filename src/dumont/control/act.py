@@ -191,7 +191,9 @@ class Acts:
             ended = action.why.value or action.reason.value
             let_go = replace(instance, state=InstanceState.RELEASING, ended=ended, ended_at=self.clock.now())
             await self.database.save_instance(let_go)
-            facts: dict[str, Fact] = {"instance": instance.id, "reason": action.reason.value, "host": instance.host}
+            host = "" if instance.state is InstanceState.INTENDED else instance.host  # it was perhaps never asked
+            facts: dict[str, Fact] = {"instance": instance.id, "reason": action.reason.value, "host": host}
+            facts["machine"] = instance.machine.value
             if action.why is not Why.UNTOLD:
                 facts["why"] = action.why.value
             await self.note(instance.workspace, RELEASING, facts | {"failure": action.reason.is_failure})
@@ -256,9 +258,8 @@ class Acts:
             machine = await provider.rent(offer, instance.id, boot)
         except NoCapacity as error:
             self.listing.drop(offer)
-            await self._end(
-                instance.id, RENT_FAILED, {"why": str(error), "host": offer.host}, only=InstanceState.INTENDED
-            )
+            refusal = {"why": str(error), "host": offer.host, "machine": instance.machine.value}
+            await self._end(instance.id, RENT_FAILED, refusal, only=InstanceState.INTENDED)
             return
         async with self.lock(instance.workspace):
             now = await self.database.instance(instance.id)
@@ -299,6 +300,10 @@ class Acts:
 def _like(instance: Instance, offers: Iterable[Offer]) -> Offer | None:
     """The offer that an intent was written for, as far as one can tell: its id may have changed since."""
     fitting = [offer for offer in offers if offer.machine is instance.machine and offer.spot is instance.spot]
-    same = [offer for offer in fitting if (offer.product, offer.host) == (instance.product, instance.host)]
-    alike = [offer for offer in fitting if offer.price_micros_per_hour <= instance.price_micros_per_hour]
-    return min(same or alike, key=lambda offer: (offer.price_micros_per_hour, offer.id), default=None)
+    same = [offer for offer in fitting if _place(offer) == _place(instance)]
+    return min(same, key=lambda offer: (offer.price_micros_per_hour, offer.id), default=None)
+
+
+def _place(one: Offer | Instance) -> tuple[str, str, str, str]:
+    """What was decided on beside the price. A machine elsewhere might share a domain, or be on a host that failed."""
+    return (one.product, one.region, one.host, one.domain)

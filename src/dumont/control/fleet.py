@@ -4,16 +4,18 @@ Nothing is released that plays a role. What may hold files is released only whil
 and a provider that errs never removes anything (I6).
 """
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from dumont.control.judge import ENDED, Case, witness_of
 from dumont.control.ownership import fence, is_primary_dead, is_refusing, may_hold_a_fork
-from dumont.control.placing import place
-from dumont.control.view import Action, Fence, Notify, Release, ReleaseReason, Rent, Sighting, Voice
+from dumont.control.placing import place, surplus
+from dumont.control.view import Action, Failures, Fence, Notify, Release, ReleaseReason, Rent, Sighting, Voice
 from dumont.model.instance import InstanceState, Machine, Role
 from dumont.provider.base import Why
 
 _TIMES_MAX = 20
+_TAKEN = (Why.OUTBID, Why.PREEMPTED)
 
 
 def change_fleet(case: Case, now: datetime) -> list[Action]:
@@ -23,8 +25,7 @@ def change_fleet(case: Case, now: datetime) -> list[Action]:
         if sighting.instance.state in (InstanceState.RELEASING, InstanceState.GONE) or case.has_role(sighting):
             continue
         actions += _let_go_of_lost(case, sighting, now) if sighting.instance.lost else _let_go(case, sighting, now)
-    left = {action.instance_id for action in actions if isinstance(action, Release | Fence)}
-    return actions + _rent(case, now, left)
+    return actions + _rent(case, now, actions)
 
 
 def _let_go_of_lost(case: Case, sighting: Sighting, now: datetime) -> list[Action]:
@@ -39,7 +40,7 @@ def _let_go_of_lost(case: Case, sighting: Sighting, now: datetime) -> list[Actio
     since_s = (now - case.row.promoted_at).total_seconds() if case.row.promoted_at else 0.0
     if case.quiet_s(sighting) > timing.fence_timeout_s or since_s > timing.branch_timeout_s:
         given_up = Notify("branch_given_up", {"instance": instance.id, "branch": instance.branch})
-        return [given_up, Release(instance.id, ReleaseReason.FENCE_TIMEOUT)]
+        return [given_up, Release(instance.id, ReleaseReason.FENCE_TIMEOUT, sighting.why)]
     return []
 
 
@@ -83,6 +84,8 @@ def _why_useless(case: Case, sighting: Sighting, now: datetime) -> ReleaseReason
         return ReleaseReason.DEAD
     if sighting.status is None and sighting.why is Why.FAILED:
         return ReleaseReason.BOOT_TIMEOUT  # the provider itself says that it will not come up
+    if sighting.status is None and sighting.why in _TAKEN and case.is_ended(sighting):
+        return ReleaseReason.DEAD  # taken away before its agent came
     boot_s_max = max(timing.boot_timeout_s, instance.boot_s_max if sighting.status is None else 0.0)
     if min(quiet_s, age_s) > boot_s_max:
         return ReleaseReason.BOOT_TIMEOUT if sighting.status is None else ReleaseReason.UNREACHABLE
@@ -95,13 +98,11 @@ def _why_useless(case: Case, sighting: Sighting, now: datetime) -> ReleaseReason
 
 def _is_extra(case: Case, sighting: Sighting, now: datetime) -> bool:
     """Another of its kind serves, or can; and this one is no spare that pays."""
-    kind = sighting.instance.machine
-    others = case.of_kind(kind)
-    keeper = next(iter(others), sighting)
+    staying = case.staying(sighting.instance.machine)
+    keeper = next(iter(staying), sighting)
     if keeper is sighting or not (case.has_role(keeper) or case.can_lead(keeper)):
         return False
-    spares = case.row.policy.gpu.spares if kind is Machine.GPU else 0
-    return others.index(sighting) > spares or sighting.instance.id in place(case, kind, others, now).end
+    return case.is_leaving(sighting) or sighting in surplus(case, staying, now)
 
 
 def _goes_on_refusing(case: Case, sighting: Sighting, now: datetime) -> bool:
@@ -129,19 +130,26 @@ def _single_s(case: Case, now: datetime) -> float:
     return (now - since).total_seconds() if since else 0.0
 
 
-def _rent(case: Case, now: datetime, left: set[str]) -> list[Action]:
+def _rent(case: Case, now: datetime, actions: Sequence[Action]) -> list[Action]:
     """Rent what is missing of one GPU and one CPU, and spares that pay, the later the more often it failed."""
-    row, view = case.row, case.view
+    row = case.row
     if row.primary_id and is_primary_dead(case, now) and not case.is_restoring:
         return []  # first somebody has to be promoted
-    if view.last_rent_failure_at is not None:
-        times = min(view.rent_failures_last_hour, _TIMES_MAX)
-        wait_s = min(case.timing.rent_backoff_s * 2.0**times, case.timing.settle_max_s)
-        if now - view.last_rent_failure_at < timedelta(seconds=wait_s):
-            return []
+    going = [action for action in actions if isinstance(action, Release | Fence)]
+    left = {one.instance_id: isinstance(one, Release) and one.reason.is_failure for one in going}
     rents: list[Action] = []
     for machine in Machine:
-        kept = [s for s in case.of_kind(machine) if s.instance.id not in left]
-        if not kept or (machine is Machine.GPU and len(kept) <= row.policy.gpu.spares):
-            rents += [Rent(machine, priced.offer) for priced in place(case, machine, kept, now).rent]
+        kept = [s for s in case.staying(machine) if s.instance.id not in left]
+        most = row.policy.gpu.spares if machine is Machine.GPU and kept else 0
+        if len(kept) <= most and not _has_to_wait(case, machine, now):
+            rents += [Rent(machine, priced.offer) for priced in place(case, machine, kept, left, now)]
     return rents
+
+
+def _has_to_wait(case: Case, machine: Machine, now: datetime) -> bool:
+    """Renting that kind failed a moment ago. The other kind does not have to wait for it."""
+    failures = case.view.failures.get(machine, Failures())
+    if failures.last_at is None:
+        return False
+    wait_s = min(case.timing.rent_backoff_s * 2.0 ** min(failures.times, _TIMES_MAX), case.timing.settle_max_s)
+    return now - failures.last_at < timedelta(seconds=wait_s)

@@ -5,15 +5,18 @@ from collections import deque
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
-from dumont.control.view import Reason
+from dumont.control.view import Failures, Reason
 from dumont.model.event import Event
+from dumont.model.instance import Machine
+from dumont.provider.base import Why
 
 LATELY = timedelta(hours=1)
 EVENTS_MAX = 1000
 RESTORES_MAX = 9
 REFUSED_FOR = timedelta(minutes=10)
 FAILED_FOR = timedelta(hours=6)
-"""For so long a host is avoided whose machine came to nothing, and one that was taken by somebody else."""
+"""For so long a host is avoided that was taken by somebody else, and one whose machine came to nothing."""
+_HOST_FAILED = (Why.FAILED.value, Why.OFFLINE.value)
 
 PROMOTED = "promoted"
 SWITCH_BEGAN = "switch_began"
@@ -26,7 +29,7 @@ class History:
 
     def __init__(self, events: Iterable[Event] = ()) -> None:
         self._promoted: deque[tuple[datetime, str]] = deque(maxlen=EVENTS_MAX)
-        self._rents_failed: deque[datetime] = deque(maxlen=EVENTS_MAX)
+        self._failed: dict[Machine, deque[tuple[datetime, bool]]] = {kind: deque(maxlen=EVENTS_MAX) for kind in Machine}
         self._shunned: dict[str, datetime] = {}
         self._switch: Event | None = None
         self._epochs: set[int] = set()
@@ -44,11 +47,19 @@ class History:
             self._promoted.append((event.at, str(event.facts.get("reason", ""))))
         elif event.kind == SWITCH_BEGAN:
             self._switch = event
-        elif event.kind == RENT_FAILED or (event.kind == RELEASING and event.facts.get("failure") is True):
-            self._rents_failed.append(event.at)
-            if host := str(event.facts.get("host", "")):
-                until = event.at + (REFUSED_FOR if event.kind == RENT_FAILED else FAILED_FOR)
-                self._shunned[host] = max(until, self._shunned.get(host, until))
+        elif event.kind in (RENT_FAILED, RELEASING):
+            self._note_failure(event)
+
+    def _note_failure(self, event: Event) -> None:
+        refused, host = event.kind == RENT_FAILED, str(event.facts.get("host", ""))
+        failed = refused or event.facts.get("failure") is True
+        if failed:
+            told = event.facts.get("machine")  # older events don't tell
+            for kind in [kind for kind in Machine if kind.value == told] or Machine:
+                self._failed[kind].append((event.at, not (refused and host)))
+        if host and (failed or event.facts.get("why") in _HOST_FAILED):
+            until = event.at + (REFUSED_FOR if refused else FAILED_FOR)
+            self._shunned[host] = max(until, self._shunned.get(host, until))
 
     def lacks_promotion(self, epoch: int, at: datetime | None) -> bool:
         """Whether the promotion of that epoch is missing: a server was killed between doing it and writing it down.
@@ -74,9 +85,13 @@ class History:
             return None
         return switch.at
 
-    def rent_failures(self, now: datetime) -> int:
-        """Rents refused, and machines that were of no use, in the last hour."""
-        return sum(1 for at in self._rents_failed if now - at <= LATELY)
+    def failures(self, machine: Machine, now: datetime) -> Failures:
+        """Rents refused, and machines that were of no use, in the last hour.
+
+        Who is refused by a host that is then avoided need not wait ever longer: the next try is another host's.
+        """
+        lately = [(at, counts) for at, counts in self._failed[machine] if now - at <= LATELY]
+        return Failures(sum(counts for _, counts in lately), max((at for at, _ in lately), default=None))
 
     def shunned(self, now: datetime) -> dict[str, float]:
         """Hosts that failed this workspace, and until when they are avoided, in hours since 1970."""
@@ -93,8 +108,3 @@ class History:
                 took.append((at - lost).total_seconds())
                 lost = None
         return statistics.median(took[-RESTORES_MAX:]) if took else None
-
-    @property
-    def last_rent_failure_at(self) -> datetime | None:
-        """When that last happened."""
-        return max(self._rents_failed, default=None)

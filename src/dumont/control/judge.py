@@ -59,6 +59,10 @@ class Case:
         """Whether its agent is there, and its status no older than a few that may have been lost."""
         return self.is_heard(sighting) and sighting.status_age_s <= self.timing.status_now_s
 
+    def is_leaving(self, sighting: Sighting) -> bool:
+        """Whether its provider announced that it is taking the machine back; that is never taken back itself."""
+        return sighting.status is not None and bool(sighting.status.leaving)
+
     def is_fresh(self, sighting: Sighting) -> bool:
         """Whether its status still tells the present."""
         return sighting.status is not None and sighting.status_age_s <= self.timing.status_fresh_s
@@ -113,15 +117,19 @@ class Case:
         ]
         return min(members or others, key=self.preference, default=None)
 
-    def preference(self, sighting: Sighting) -> tuple[bool, bool, datetime, str]:
-        """Sort key: those that play a role first, then those heard of, then the oldest."""
-        instance = sighting.instance
-        return (not self.has_role(sighting), not self.is_fresh(sighting), instance.created_at, instance.id)
+    def preference(self, sighting: Sighting) -> tuple[bool, bool, bool, datetime, str]:
+        """Sort key: those that play a role first, then those that will stay, those heard of, the oldest."""
+        instance, fresh = sighting.instance, self.is_fresh(sighting)
+        return (not self.has_role(sighting), self.is_leaving(sighting), not fresh, instance.created_at, instance.id)
 
     def has_role(self, sighting: Sighting) -> bool:
         """Primary, member of the ack set, or the target of a switchover: such an instance is never released."""
         row = self.row
         return sighting.instance.id in {row.primary_id, row.switching_to, *row.ack_set}
+
+    def staying(self, machine: Machine) -> list[Sighting]:
+        """Those of that kind that are not about to be taken away."""
+        return [s for s in self.of_kind(machine) if not self.is_leaving(s)]
 
     def of_kind(self, machine: Machine) -> list[Sighting]:
         """Present instances of that kind, the preferred first. When all copies have ended, those don't count."""

@@ -210,6 +210,7 @@ def _gist(status: Status) -> tuple[object, ...]:
         status.stream_up,
         status.stream_seen,
         status.halted,
+        status.leaving,
         branch,
         peers,
     )

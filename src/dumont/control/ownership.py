@@ -208,14 +208,19 @@ def _grow(case: Case) -> list[Action]:
 
 
 def _begin_switch(case: Case, now: datetime) -> list[Action]:
-    """Go back to a GPU that has caught up, but not too soon after the last move, and later the more often it failed."""
+    """Go back to a GPU that has caught up, but not too soon after the last move, and later the more often it failed.
+
+    From a primary that is about to be taken away, go to the other copy at once.
+    """
     row, view, primary, standby = case.row, case.view, case.primary, case.standby
-    if primary is None or standby is None or not row.policy.return_to_gpu:
+    if primary is None or standby is None or not case.is_serving or not case.is_confirmed:
         return []
+    if case.is_leaving(standby) or not case.can_lead(standby) or not _caught_up(case, standby):
+        return []
+    if case.is_leaving(primary):
+        return [BeginSwitch(standby.instance.id)]
     kinds = (primary.instance.machine, standby.instance.machine)
-    if kinds != (Machine.CPU, Machine.GPU) or not case.is_serving or not case.is_confirmed:
-        return []
-    if not case.can_lead(standby) or not _caught_up(case, standby):
+    if kinds != (Machine.CPU, Machine.GPU) or not row.policy.return_to_gpu:
         return []
     times_failed = min(view.failovers_last_hour + view.give_ups_last_hour, 20)
     settle_s = min(row.policy.settle_s * 2.0**times_failed, case.timing.settle_max_s)

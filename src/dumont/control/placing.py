@@ -1,6 +1,7 @@
-"""Placing: which machines the market's placement would rent for a workspace now, and which it would let go. Pure."""
+"""Placing: which machines the market's placement would rent for a workspace now, and which are surplus. Pure."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -8,31 +9,74 @@ from dumont.control.judge import Case
 from dumont.control.view import Sighting
 from dumont.market.beliefs import Beliefs, hazard_of
 from dumont.market.cost import Priced, Stake, expected_cost
-from dumont.market.placement import Choice, Held, Moves, OnDemand, Rules, apart, choose, rank
+from dumont.market.placement import (
+    SPARE_ENDS_BELOW,
+    Held,
+    Moves,
+    OnDemand,
+    Rules,
+    apart,
+    choose,
+    rank,
+    spare_micros_per_hour,
+)
 from dumont.model.instance import Instance, Machine
 from dumont.model.offer import Interruption, Offer
 
 SECONDS_PER_HOUR = 3600.0
 
 
-def place(case: Case, machine: Machine, kept: Sequence[Sighting], now: datetime) -> Choice:
-    """What to rent of that kind, and which of `kept` is not worth its price. The two kinds are kept apart: what takes
-    the GPU away must not take the standby with it.
+def place(
+    case: Case, machine: Machine, kept: Sequence[Sighting], left: Mapping[str, bool], now: datetime
+) -> tuple[Priced, ...]:
+    """What to rent of that kind, beside those of it that are `kept`.
+
+    The two kinds are kept apart, and apart from what is about to be taken away, as long as there is anything else: what
+    takes the GPU away must not take the standby with it. `left` tells of machines that are let go now whether they
+    failed; then their hosts are avoided, as are those that failed before unless nothing else is on offer.
     """
-    policy, now_h = case.row.policy, now.timestamp() / SECONDS_PER_HOUR
-    beliefs = replace(case.view.beliefs, stake=_stake(case))
-    ranked = rank(case.view.offers, policy.need(machine), beliefs, now_h)
-    others = [_held(case, s, beliefs, now_h) for s in case.present if s.instance.machine is not machine]
-    ranked = apart(ranked, others)
+    view, policy, now_h = case.view, case.row.policy, now.timestamp() / SECONDS_PER_HOUR
+    beliefs = replace(view.beliefs, stake=_stake(case))
+    held = [_held(case, s, beliefs, now_h) for s in kept]
+    if held and not (all(one.ready for one in held) and _may_pay(view.offers, held[0], beliefs.stake)):
+        return ()
+    failed_now = {s.instance.host: math.inf for s in view.sightings if left.get(s.instance.id)}
+    failed_now.pop("", None)
+    shunning = replace(beliefs, shunned={**beliefs.shunned, **failed_now})
+    ranked = rank(view.offers, policy.need(machine), shunning, now_h)
+    if not ranked and beliefs.shunned and not held:
+        ranked = rank(view.offers, policy.need(machine), replace(beliefs, shunned=failed_now), now_h)
+    others = [s for s in case.present if s not in kept and s.instance.id not in left]
+    others_held = [_held(case, s, beliefs, now_h) for s in others]
+    ranked = apart(ranked, others_held) or ranked
     if machine is Machine.CPU:
-        return Choice(rent=() if kept else _elsewhere(ranked, others)[:1], why="missed")
-    rules = Rules(
-        race=policy.gpu.race,
-        spares=policy.gpu.spares,
-        moves=Moves.NEVER,
-        on_demand=OnDemand(policy.gpu.on_demand.value),
-    )
-    return choose(ranked, [_held(case, s, beliefs, now_h) for s in kept], rules, beliefs.stake)
+        return _elsewhere(ranked, others_held)[:1]
+    on_demand = OnDemand(policy.gpu.on_demand.value)
+    rules = Rules(race=policy.gpu.race, spares=policy.gpu.spares, moves=Moves.NEVER, on_demand=on_demand)
+    return choose(ranked, held, rules, beliefs.stake).rent
+
+
+def surplus(case: Case, kept: Sequence[Sighting], now: datetime) -> list[Sighting]:
+    """Those of one kind that are not worth their price beside the first of them, which serves or can. No offer counts.
+
+    At most `spares` GPUs are kept beside it, and only while its loss would cost more than they do.
+    """
+    keeper, *others = kept
+    spares = case.row.policy.gpu.spares if keeper.instance.machine is Machine.GPU else 0
+    if not spares:
+        return others
+    now_h, beliefs = now.timestamp() / SECONDS_PER_HOUR, replace(case.view.beliefs, stake=_stake(case))
+    worth = spare_micros_per_hour(_held(case, keeper, beliefs, now_h).priced, beliefs.stake)
+    others.sort(key=lambda s: (not s.instance.spot, not case.can_lead(s)))  # on demand only until a spot one is there
+    pay = [s for s in others if worth >= SPARE_ENDS_BELOW * s.instance.price_micros_per_hour]
+    return [s for s in others if s not in pay[:spares]]
+
+
+def _may_pay(offers: Sequence[Offer], best: Held, stake: Stake) -> bool:
+    """Whether any spare on offer can be worth its price, at the lowest that it may cost: else nothing is ranked."""
+    worth = spare_micros_per_hour(best.priced, stake)
+    lowest = (min(one.price_micros_per_hour, one.min_bid_micros_per_hour or math.inf) for one in offers)
+    return any(price < worth for price in lowest)
 
 
 def _elsewhere(ranked: Sequence[Priced], others: Sequence[Held]) -> tuple[Priced, ...]:
@@ -51,13 +95,14 @@ def _stake(case: Case) -> Stake:
 def _held(case: Case, sighting: Sighting, beliefs: Beliefs, now_h: float) -> Held:
     return Held(
         id=sighting.instance.id,
-        priced=_priced(sighting.instance, beliefs, now_h),
+        priced=_priced(sighting.instance, case.view.offers, beliefs, now_h),
         ready=case.has_role(sighting) or case.can_lead(sighting),
     )
 
 
-def _priced(instance: Instance, beliefs: Beliefs, now_h: float) -> Priced:
-    """A machine that is paid for, as the offer that it was."""
+def _priced(instance: Instance, offers: Sequence[Offer], beliefs: Beliefs, now_h: float) -> Priced:
+    """A machine that is paid for, as the offer that it was. Its provider takes it back as it does what it offers."""
+    ways = (offer.interruption for offer in offers if offer.spot and offer.provider == instance.provider)
     offer = Offer(
         id=instance.id,
         provider=instance.provider,
@@ -65,7 +110,7 @@ def _priced(instance: Instance, beliefs: Beliefs, now_h: float) -> Priced:
         name=instance.product,
         price_micros_per_hour=instance.price_micros_per_hour,
         spot=instance.spot,
-        interruption=Interruption.PREEMPTED if instance.spot else Interruption.NEVER,
+        interruption=next(ways, Interruption.PREEMPTED) if instance.spot else Interruption.NEVER,
         gpu=instance.product if instance.machine is Machine.GPU else "",
         region=instance.region,
         host=instance.host,

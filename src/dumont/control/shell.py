@@ -22,7 +22,7 @@ from dumont.control.observe import Observatory, Seen
 from dumont.control.view import Action, BeginSwitch, ChangeAckSet, Notify, Promote, Reason, View
 from dumont.model.branch import Branch
 from dumont.model.commit import CommitId
-from dumont.model.instance import Instance, InstanceState
+from dumont.model.instance import Instance, InstanceState, Machine
 from dumont.model.workspace import Workspace
 from dumont.wire.control import BranchSaved, Status
 from dumont.wire.route import Route
@@ -136,8 +136,7 @@ class Shell:
             give_ups_last_hour=history.promotions(Reason.GIVE_UP, now),
             last_switchover_at=history.last_switchover_at,
             switch_began_at=history.switch_began_at(row.switching_to, row.epoch) if row.switching_to else None,
-            rent_failures_last_hour=history.rent_failures(now),
-            last_rent_failure_at=history.last_rent_failure_at,
+            failures={machine: history.failures(machine, now) for machine in Machine},
             branches=tuple(sorted(await self._known_branches(row.name))),
             beliefs=replace(self._acts.listing.beliefs, shunned=history.shunned(now)),
             restore_s=history.restore_s,

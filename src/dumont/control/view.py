@@ -58,14 +58,23 @@ class Sighting:
     witnesses: tuple[Witness, ...] = ()
 
 
+@dataclass(frozen=True)
+class Failures:
+    """How often renting came to nothing in the last hour, as far as waiting can help, and when it last did."""
+
+    times: int = 0
+    last_at: datetime | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class View:
     """One workspace as it is now.
 
     `sightings` holds every instance of it that is not GONE, oldest first. `failovers_last_hour` counts promotions by
     failover, `give_ups_last_hour` those by giving a switchover up. `switch_began_at` is when the present `switching_to`
-    was set (the time of its event, or of the hub's first sight of it). `rent_failures_last_hour` counts rents that the
-    provider refused and releases whose reason `is_failure`. `branches` names the branches that the database holds.
+    was set (the time of its event, or of the hub's first sight of it). `failures` tells, for each kind of machine, of
+    rents that the provider refused and of releases whose reason `is_failure`; a refusal of a host's offer is not
+    counted, for that host is avoided. `branches` names the branches that the database holds.
     `beliefs` is what is known of the market, hosts that failed this workspace among it; `restore_s` how long it took
     lately from the loss of a GPU until the next one worked, in seconds, None when it never happened.
     """
@@ -77,8 +86,7 @@ class View:
     give_ups_last_hour: int = 0
     last_switchover_at: datetime | None = None
     switch_began_at: datetime | None = None
-    rent_failures_last_hour: int = 0
-    last_rent_failure_at: datetime | None = None
+    failures: Mapping[Machine, Failures] = field(default_factory=dict)
     branches: tuple[str, ...] = ()
     beliefs: Beliefs = Beliefs()
     restore_s: float | None = None

@@ -8,10 +8,13 @@ from spot prices of p2 and p3 (the bench prints them); no public trace of a mark
 """
 
 import math
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate, pairwise
 
-from dumont.market.cost import Priced, Stake, expected_cost, with_bid
+from dumont.market.cost import Priced, Stake, expected_cost, micros, with_bid
 from dumont.market.hazard import Hazard, Prior
 from dumont.model.offer import Interruption, Offer
 
@@ -29,14 +32,22 @@ class BidHistory:
 
     def crossings(self, bid_micros: int, until_h: float) -> tuple[int, float]:
         """How often it rose above this bid, and for how many hours it was at or below."""
-        events, hours = 0, 0.0
-        for index, (at_h, lowest) in enumerate(self.samples):
-            last = index + 1 == len(self.samples)
-            end_h, after = (max(until_h, at_h), None) if last else self.samples[index + 1]
-            if lowest <= bid_micros:
-                hours += end_h - at_h
-                events += after is not None and after > bid_micros
-        return events, hours
+        if not self.samples:
+            return 0, 0.0
+        (last_h, last), (levels, hours, peaks) = self.samples[-1], self._sorted
+        below = bisect_right(levels, bid_micros)
+        now_h = max(until_h, last_h) - last_h if last <= bid_micros else 0.0
+        return below - bisect_right(peaks, bid_micros), hours[below] + now_h
+
+    @cached_property
+    def _sorted(self) -> tuple[list[int], list[float], list[int]]:
+        """Of all samples but the last: their bids, sorted; the hours spent at the first n of these; and the higher one
+        of each and the next, sorted. Made once: placement asks about ten levels of hundreds of offers.
+        """
+        steps = list(pairwise(self.samples))
+        spent = sorted((lowest, end_h - at_h) for (at_h, lowest), (end_h, _) in steps)
+        peaks = sorted(max(lowest, after) for (_, lowest), (_, after) in steps)
+        return [lowest for lowest, _ in spent], list(accumulate((h for _, h in spent), initial=0.0)), peaks
 
 
 def outbid_hazard(offer: Offer, bid_micros: int, history: BidHistory, prior: Prior, now_h: float) -> Hazard:
@@ -73,11 +84,20 @@ def best_bid(
     lowest bids, the prior of being outbid, and the present hour.
     """
     history, prior, now_h = bids
-    priced = []
+    loss, work, fetched = (
+        stake.restore_micros,
+        stake.work_micros,
+        stake.transfer_gb * (offer.ingress_micros_per_gb or 0),
+    )
+    sent = stake.sync_gb_per_hour * (offer.egress_micros_per_gb or 0)
+    best: tuple[int, int] | None = None
     for level in bid_levels(offer, most_micros):
-        if level:
-            outbid = outbid_hazard(offer, level, history, prior, now_h)
-            priced.append(expected_cost(with_bid(offer, level), outbid.plus(other.per_hour), stake))
-        else:
-            priced.append(expected_cost(offer, other, stake))
-    return min(priced, key=lambda one: (one.micros_per_hour, one.price_micros_per_hour), default=None)
+        if not level:
+            return expected_cost(offer, other, stake)
+        per_hour = outbid_hazard(offer, level, history, prior, now_h).per_hour + other.per_hour
+        changing = level + micros(per_hour * loss) + micros(per_hour * work) + micros(per_hour * fetched + sent)
+        best = min(best or (changing, level), (changing, level))
+    if best is None:
+        return None
+    outbid = outbid_hazard(offer, best[1], history, prior, now_h)
+    return expected_cost(with_bid(offer, best[1]), outbid.plus(other.per_hour), stake)

@@ -189,17 +189,17 @@ def _spots(ranked: Iterable[Priced]) -> list[Priced]:
 
 
 def _start(ranked: Sequence[Priced], rules: Rules) -> Choice:
-    """The GPU is missed: up to `race` machines are started, each in a domain of its own."""
+    """The GPU is missed: up to `race` machines are started, each in a domain and on a host of its own."""
     allowed = list(ranked) if rules.on_demand is OnDemand.ALWAYS else _spots(ranked)
     if not allowed and rules.on_demand is OnDemand.FALLBACK:
         allowed = list(ranked)[:1]
     chosen: list[Priced] = []
-    domains: set[str] = set()
+    taken: set[str] = set()
     for priced in allowed:
-        domain = priced.offer.domain
-        if len(chosen) < rules.race and domain not in domains:
+        place = {f"domain {priced.offer.domain}", f"host {priced.offer.host}"} - {"domain ", "host "}
+        if len(chosen) < rules.race and not place & taken:
             chosen.append(priced)
-            domains |= {domain} - {""}
+            taken |= place
     return Choice(rent=tuple(chosen), why="missed" if chosen else "stay on the CPU")
 
 

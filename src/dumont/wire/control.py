@@ -102,7 +102,8 @@ class Status(msgspec.Struct, frozen=True, tag="status"):
     and `stream_silent_ms` (since its last word, or since following began) are a standby's view of its primary: the
     second witness of a failure. `halted` says why a replica will not go on, in words. `rebooted`: the machine started
     anew in this epoch and its tree may miss acknowledged writes; it leads only at a higher one. `applied` is the newest
-    commit that a standby's files are at: promotion waits for the rest.
+    commit that a standby's files are at: promotion waits for the rest. `leaving` tells in a word why the machine is
+    about to end (`preempted`), as its provider announced; "" while nothing was announced.
     """
 
     instance_id: str
@@ -131,6 +132,7 @@ class Status(msgspec.Struct, frozen=True, tag="status"):
     halted: str = ""
     rebooted: bool = False
     meters: Meters = Meters()
+    leaving: str = ""
 
 
 class AgentHello(msgspec.Struct, frozen=True, tag="agent_hello"):
