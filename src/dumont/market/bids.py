@@ -94,6 +94,8 @@ def best_bid(
     for level in bid_levels(offer, most_micros):
         if not level:
             return expected_cost(offer, other, stake)
+        if best and level > best[0]:
+            break  # the bid alone costs more, and the next ones are higher
         per_hour = outbid_hazard(offer, level, history, prior, now_h).per_hour + other.per_hour
         changing = level + micros(per_hour * loss) + micros(per_hour * work) + micros(per_hour * fetched + sent)
         best = min(best or (changing, level), (changing, level))
