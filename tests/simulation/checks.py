@@ -40,7 +40,6 @@ class Checks:
         """Called after every turn of the loop."""
         self._take_answers()
         self._look_at_primaries()
-        self._look_at_bills()
 
     def _take_answers(self) -> None:
         for ask in [ask for ask in self._asks if ask.answer is not None]:
@@ -103,10 +102,3 @@ class Checks:
             named = commit is not None and path in commit.fuzzy
             if content.get(path, b"") < value and not named:
                 raise Broken(f"I1: a write through shared memory to {path!r} was neither covered nor named by {commit}")
-
-    def _look_at_bills(self) -> None:
-        """I4: whatever is paid for was written down first, and is not called gone."""
-        for rented in self._world.provider.rented:
-            row = self._world.database._instances.get(rented.label)
-            if row is None:
-                raise Broken(f"I4: {rented.label} is rented and nobody wrote it down")

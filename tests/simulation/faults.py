@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from dumont.model.workspace import Workspace
 from dumont.provider.memory import Faults
 from tests.simulation.machine import Machine
+from tests.simulation.market import MarketMischief
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -24,6 +25,12 @@ class Mischief:
         """Both copies were hit at nearly the same time: nobody may be left to promote. Safety holds all the same."""
         self._disturbed: dict[str, float] = {}
         self._powerless: dict[str, int] = {}
+        self._market = MarketMischief(world, self)
+
+    @property
+    def dry(self) -> bool:
+        """No GPU that the policy allows comes back on offer."""
+        return self._market.dry
 
     async def make(self, seconds: float) -> None:
         """Misbehave for so long."""
@@ -34,9 +41,9 @@ class Mischief:
             self._kill_machine, self._kill_machine, self._cut, self._cut, self._crash_engine, self._crash_server,
             self._freeze_server, self._fill_disk, self._break_fsync, self._power_cycle, self._slow_network,
             self._provider_lies, self._heal, self._stubborn, self._kill_primary, self._cut_primary,
-            self._split, self._black_out,
+            self._split, self._black_out, *self._market.hostile(),
         ]  # fmt: skip
-        harmless = [self._crash_server, self._freeze_server, self._provider_lies]
+        harmless = [self._crash_server, self._freeze_server, self._provider_lies, *self._market.harmless()]
         focus = [fault for fault in hostile + harmless if fault.__name__ in world.surroundings.swaps.focus]
         while world.clock.monotonic() < end:
             await world.clock.sleep(rng.expovariate(1 / 2.5))
@@ -46,12 +53,12 @@ class Mischief:
     def heal_everything(self) -> None:
         """From now on nothing more goes wrong, and what was taken away stays gone."""
         world = self._world
-        self._say("healed")
+        self.say("healed")
         world.network.cuts.clear()
         world.network.frozen.clear()
         world.stopped.clear()
         world.network.slow_s_max = 0.002
-        world.provider.faults = Faults(boot_s=0.5)
+        self._market.heal()
         for machine in world.machines.values():
             machine.disk.full = machine.disk.failing = False
             machine.stubborn = 0.0
@@ -66,7 +73,7 @@ class Mischief:
 
     # --- machines
 
-    def _may_lose(self, machine: Machine) -> bool:
+    def may_lose(self, machine: Machine) -> bool:
         """Whether another healthy copy holds all that was acknowledged: losing both is a double failure, and allowed
         to lose. Rows and machines are looked at as they truly are, not as anybody believes them to be.
         """
@@ -87,52 +94,56 @@ class Mischief:
         return bool(others)
 
     def _kill_machine(self) -> None:
-        if machine := self._victim():
-            self._say(f"killed {machine.id}")
+        if machine := self.victim():
+            self.say(f"killed {machine.id}")
             machine.die()
 
     def _kill_primary(self) -> None:
-        machine = self._the_primary()
-        if machine and self._may_lose(machine):
-            self._say(f"killed the primary {machine.id}")
+        machine = self.the_primary()
+        if machine and self.may_lose(machine):
+            self.say(f"killed the primary {machine.id}")
             machine.die()
 
     def _black_out(self) -> None:
         """The primary is taken away while its standby loses power: only what was fsynced there is left."""
-        machine = self._the_primary()
-        if machine and self._may_lose(machine):
+        machine = self.the_primary()
+        if machine and self.may_lose(machine):
             others = self._world.database._workspaces["sim"].ack_set
             for standby in [self._world.machines[other] for other in sorted(others)]:
                 if standby is not machine and standby.alive and standby.replica:
-                    self._say(f"black-out: {standby.id} lost power, {machine.id} is gone")
+                    self.say(f"black-out: {standby.id} lost power, {machine.id} is gone")
                     standby.power_cycle()
                     machine.die()
 
     def _crash_engine(self) -> None:
-        if (machine := self._some_machine()) and machine.replica:
-            self._say(f"crashed the engine of {machine.id}")
+        if (machine := self.some_machine()) and machine.replica:
+            self.say(f"crashed the engine of {machine.id}")
             machine.crash_engine()
-            self._later(self._rng.uniform(0.1, 3.0), machine.start_engine, machine)
+            self.later(self._rng.uniform(0.1, 3.0), machine.start_engine, machine)
 
     def _power_cycle(self) -> None:
-        if (machine := self._victim()) and machine.replica:
-            self._say(f"power-cycled {machine.id}")
-            self._powerless[machine.id] = self._world.database._workspaces["sim"].epoch
+        if (machine := self.victim()) and machine.replica:
+            self.say(f"power-cycled {machine.id}")
+            self.lose_power(machine)
             machine.power_cycle()
 
+    def lose_power(self, machine: Machine) -> None:
+        """What it had not fsynced is lost: it is no healthy copy in this epoch any more, should it lead."""
+        self._powerless[machine.id] = self._world.database._workspaces["sim"].epoch
+
     def _fill_disk(self) -> None:
-        if machine := self._victim():
-            self._say(f"filled the disk of {machine.id}")
+        if machine := self.victim():
+            self.say(f"filled the disk of {machine.id}")
             machine.disk.full = True
 
     def _break_fsync(self) -> None:
-        if machine := self._victim():
-            self._say(f"fsync fails on {machine.id}")
+        if machine := self.victim():
+            self.say(f"fsync fails on {machine.id}")
             machine.disk.failing = True
 
     def _stubborn(self) -> None:
-        if machine := self._some_machine():
-            self._say(f"the workload of {machine.id} often can't be frozen")
+        if machine := self.some_machine():
+            self.say(f"the workload of {machine.id} often can't be frozen")
             machine.stubborn = 0.7
             if machine.source:
                 machine.source.stubborn = 0.7
@@ -140,17 +151,20 @@ class Mischief:
     # --- network
 
     def _cut(self) -> None:
-        if machine := self._some_machine():
+        if machine := self.some_machine():
             self._cut_off(machine)
 
     def _cut_primary(self) -> None:
-        if machine := self._the_primary():
+        if machine := self.the_primary():
             self._cut_off(machine)
 
     def _cut_off(self, machine: Machine) -> None:
         direction = self._rng.choice(["both", "both", "out", "in"])
-        seconds = self._rng.choice([0.5, 1.5, 2.7, 4.0, 12.0])
-        self._say(f"cut {machine.id} off ({direction}) for {seconds} s")
+        self.cut_off(machine, direction, self._rng.choice([0.5, 1.5, 2.7, 4.0, 12.0]))
+
+    def cut_off(self, machine: Machine, direction: str, seconds: float) -> None:
+        """Silence one machine's network, one way or both."""
+        self.say(f"cut {machine.id} off ({direction}) for {seconds} s")
         row = self._world.database._workspaces["sim"]
         sick = {other.id for other in self._world.machines.values() if other.disk.full or other.disk.failing}
         if sick & {row.primary_id, *row.ack_set} - {machine.id}:
@@ -158,37 +172,37 @@ class Mischief:
         others = [*_OTHERS, *(other.id + "/engine" for other in self._world.machines.values() if other is not machine)]
         for process in ("/engine", "/pulse"):
             self._world.network.cut(machine.id + process, others, direction)
-        self._later(seconds, lambda: self._mend(machine), None)
+        self.later(seconds, lambda: self._mend(machine), None)
 
     def _split(self) -> None:
         """Primary and standby don't reach each other; everybody else reaches both."""
-        machine = self._the_primary()
+        machine = self.the_primary()
         if machine:
-            self._say(f"split {machine.id} from the other machines")
+            self.say(f"split {machine.id} from the other machines")
             others = [other.id + "/engine" for other in self._world.machines.values() if other is not machine]
             self._world.network.cut(machine.id + "/engine", others, self._rng.choice(["both", "out", "in"]))
-            self._later(self._rng.uniform(0.5, 8.0), lambda: self._mend(machine), None)
+            self.later(self._rng.uniform(0.5, 8.0), lambda: self._mend(machine), None)
 
     def _mend(self, machine: Machine) -> None:
-        self._say(f"mended the network of {machine.id}")
+        self.say(f"mended the network of {machine.id}")
         for process in ("/engine", "/pulse"):
             self._world.network.heal(machine.id + process)
 
     def _slow_network(self) -> None:
         self._world.network.slow_s_max = self._rng.choice([0.002, 0.02, 0.1])
-        self._say(f"the network takes up to {self._world.network.slow_s_max} s")
+        self.say(f"the network takes up to {self._world.network.slow_s_max} s")
 
     def _heal(self) -> None:
-        self._say("mended the network")
+        self.say("mended the network")
         self._world.network.cuts.clear()
 
     # --- server and provider
 
     def _crash_server(self) -> None:
         if self._world.server:
-            self._note("killed the server")
+            self.note("killed the server")
             self._world.crash_server()
-            self._later(self._rng.choice([0.1, 1.0, 5.0]), self._restart_server, None)
+            self.later(self._rng.choice([0.1, 1.0, 5.0]), self._restart_server, None)
 
     def _restart_server(self) -> None:
         if self._world.server is None:
@@ -196,12 +210,12 @@ class Mischief:
 
     def _freeze_server(self) -> None:
         seconds = self._rng.choice([0.4, 2.0, 2.6, 10.0])
-        self._note(f"froze the server for {seconds} s")
+        self.note(f"froze the server for {seconds} s")
         self._world.stopped.add("server")
         self._world.network.frozen.add("server")
-        self._later(seconds, lambda: self._world.stopped.discard("server"), None)
+        self.later(seconds, lambda: self._world.stopped.discard("server"), None)
         # Its timers go off before it has read what arrived meanwhile: the worst order.
-        self._later(seconds + 0.1, lambda: self._world.network.frozen.discard("server"), None)
+        self.later(seconds + 0.1, lambda: self._world.network.frozen.discard("server"), None)
 
     def _provider_lies(self) -> None:
         rng = self._rng
@@ -213,20 +227,22 @@ class Mischief:
             boot_s=0.5,
             stale_s=rng.choice([0.0, 3.0]),
             unknown_share=rng.choice([0.0, 0.5]),
+            vanish_share=rng.choice([0.0, 0.4]),
+            broke=rng.random() < 0.1,
         )
-        self._note(f"the provider: {self._world.provider.faults}")
+        self.note(f"the provider: {self._world.provider.faults}")
 
     # ---
 
-    def _some_machine(self) -> Machine | None:
+    def some_machine(self) -> Machine | None:
         living = [machine for _, machine in sorted(self._world.machines.items()) if machine.alive]
         return self._rng.choice(living) if living else None
 
-    def _victim(self) -> Machine | None:
-        machine = self._some_machine()
-        return machine if machine and self._may_lose(machine) else None
+    def victim(self) -> Machine | None:
+        machine = self.some_machine()
+        return machine if machine and self.may_lose(machine) else None
 
-    def _the_primary(self) -> Machine | None:
+    def the_primary(self) -> Machine | None:
         leading = [
             machine
             for _, machine in sorted(self._world.machines.items())
@@ -234,19 +250,19 @@ class Mischief:
         ]
         return self._rng.choice(leading) if leading else None
 
-    def _later(self, seconds: float, what: "object", machine: Machine | None) -> None:
+    def later(self, seconds: float, what: "object", machine: Machine | None) -> None:
         def happen() -> None:
             if machine is None or (machine.alive and machine.replica is None):
                 what()  # type: ignore[operator]
 
         self._world.loop.call_later(seconds, happen)
 
-    def _say(self, what: str) -> None:
+    def say(self, what: str) -> None:
         now = self._world.clock.monotonic()
         hit = [name for name in self._world.machines if name in what]
         for name in hit or self._world.machines:
             self._disturbed[name] = now
-        self._note(what)
+        self.note(what)
 
-    def _note(self, what: str) -> None:
+    def note(self, what: str) -> None:
         self.log.append(f"{self._world.clock.monotonic():7.2f} {what}")

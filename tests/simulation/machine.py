@@ -6,9 +6,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from dumont.agent.duty import Duty, Lines
 from dumont.clock import Clock
+from dumont.control.decide import decide
 from dumont.control.observe import Observatory
+from dumont.control.shell import Decider
 from dumont.errors import DiskFull, LinkClosed, NotDurable
 from dumont.model.commit import Commit, CommitId
 from dumont.replication.barrier import Answer
@@ -33,6 +37,7 @@ class Swaps:
     disk: type[SimDisk] = SimDisk
     source: type[SimSource] = SimSource
     observatory: type[Observatory] = Observatory
+    decide: Decider = decide
     focus: tuple[str, ...] = ()
 
 
@@ -81,6 +86,7 @@ class Machine:
         self.duty: Duty | None = None
         self.alive = True
         self.stubborn = 0.0
+        self.leaving = ""
         self._engine: list[asyncio.Task[Any]] = []
         self._others: list[asyncio.Task[Any]] = []
         self._asks = 0
@@ -118,6 +124,10 @@ class Machine:
     def power_cycle(self) -> None:
         """Every process dies and whatever was not fsynced with it; then it starts again."""
         self.die()
+        self.resume()
+
+    def resume(self) -> None:
+        """It starts again on the disk that it had, without what was not fsynced there."""
         self.disk.power_cut()
         self.doors.serving = 0
         self.lease = Lease()
@@ -140,7 +150,7 @@ class Machine:
             server=lambda: self.world.dial_hub(self.id + "/engine", self.id),
             peer=self._dial_peer,
             endpoints=lambda: Endpoints(self.id, 22, 80, 7400),
-            decorate=lambda status: status,
+            decorate=lambda status: msgspec.structs.replace(status, leaving=self.leaving),
         )
         self.duty = Duty(self.id, replica, lines, self.world.clock, self.world.rng)
         await self.duty.run()

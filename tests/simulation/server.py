@@ -82,7 +82,8 @@ class Server:
         observatory = world.swaps.observatory(frozen)
         vault = Vault(MemoryStore(), bytes(32), rng.randbytes)
         self.hub = Hub(self.database, observatory, NoSigner(), vault, frozen)
-        self.shell = Shell(acts, self.hub, observatory, frozen)
+        self.shell = Shell(acts, self.hub, observatory, frozen, world.swaps.decide)
+        self.listing = acts.listing
         self._sweeper = Sweeper(acts, observatory, frozen)
         self._acts = acts
         self._tasks: set[asyncio.Task[Any]] = set()

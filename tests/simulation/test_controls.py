@@ -1,11 +1,19 @@
 """Negative controls: switch one protection off, and the simulator must notice. Otherwise it would prove nothing."""
 
 import asyncio
+from dataclasses import replace
+from datetime import datetime
 
+import msgspec
 import pytest
 
 from dumont.clock import Clock
+from dumont.control.decide import decide
 from dumont.control.observe import Observatory
+from dumont.control.shell import Decider
+from dumont.control.view import TIMING, Action, Fence, Release, ReleaseReason, Rent, Timing, View
+from dumont.model.instance import Machine
+from dumont.model.policy import OnDemand
 from dumont.replication.barrier import Answer
 from dumont.replication.ports import Hint
 from dumont.replication.replica import Replica
@@ -18,6 +26,7 @@ from tests.simulation.machine import Swaps
 from tests.simulation.world import simulate
 
 SEEDS = range(1, 60)
+RACERS_MAX = 9
 
 
 def _caught(swaps: Swaps, promise: str, calm: bool = False) -> None:
@@ -117,6 +126,60 @@ class SleeplessObservatory(Observatory):
         super().__init__(clock, tick_s=1e9)
 
 
+class Resurrected(Replica):
+    """Starts again after its machine was stopped, as if nothing had happened meanwhile."""
+
+    async def start(self) -> None:
+        await super().start()
+        self._fork, self._unsure_epoch = None, 0
+
+
+def shunning_nobody(view: View, now: datetime, timing: Timing = TIMING) -> list[Action]:
+    """Forgets which hosts failed."""
+    return decide(replace(view, beliefs=replace(view.beliefs, shunned={})), now, timing)
+
+
+def keeping_extras(view: View, now: datetime, timing: Timing = TIMING) -> list[Action]:
+    """Lets no loser of a race go."""
+    return [a for a in decide(view, now, timing) if not (isinstance(a, Release) and a.reason is ReleaseReason.EXTRA)]
+
+
+def never_fencing(view: View, now: datetime, timing: Timing = TIMING) -> list[Action]:
+    """Goes on trusting a machine that was failed over from, whatever it does when it comes back."""
+    return [action for action in decide(view, now, timing) if not isinstance(action, Fence)]
+
+
+def renting_on_demand(view: View, now: datetime, timing: Timing = TIMING) -> list[Action]:
+    """Rents on demand, whatever the policy says."""
+    policy = view.workspace.policy
+    lavish = msgspec.structs.replace(policy, gpu=msgspec.structs.replace(policy.gpu, on_demand=OnDemand.FALLBACK))
+    return decide(replace(view, workspace=replace(view.workspace, policy=lavish)), now, timing)
+
+
+def racing_on(view: View, now: datetime, timing: Timing = TIMING) -> list[Action]:
+    """Starts racers before those that it started have come."""
+    gpus = [seen for seen in view.sightings if seen.instance.machine is Machine.GPU and seen.status is None]
+    others = tuple(seen for seen in view.sightings if seen not in gpus)
+    again = decide(replace(view, sightings=others), now, timing) if gpus and len(gpus) < RACERS_MAX else []
+    return decide(view, now, timing) + [action for action in again if isinstance(action, Rent)]
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize(
+    ("decider", "focus", "promise"),
+    [
+        pytest.param(shunning_nobody, ("_break_hosts",), "policy: gpu", id="no host is shunned"),
+        pytest.param(keeping_extras, ("_kill_primary",), "liveness", id="losers of a race stay"),
+        pytest.param(never_fencing, ("_outbid",), "liveness", id="a former primary is not fenced"),
+        pytest.param(renting_on_demand, ("_drought", "_preempt"), "policy: gpu", id="on demand against the policy"),
+        pytest.param(racing_on, ("_preempt",), "policy: gpu", id="racers without end"),
+    ],
+)
+def test_the_simulator_notices_what_is_paid_for_in_vain(decider: Decider, focus: tuple[str, ...], promise: str) -> None:
+    """Each of these costs somebody's money, or their GPU."""
+    _caught(Swaps(decide=decider, focus=focus), promise)
+
+
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize(
     ("swaps", "promise"),
@@ -135,6 +198,7 @@ class SleeplessObservatory(Observatory):
             "I1: a write through shared memory",
             id="mmap neither covered nor named",
         ),
+        pytest.param(Swaps(replica=Resurrected, focus=("_outbid",)), "I", id="a resumed machine goes on as before"),
     ],
 )
 def test_the_simulator_notices(swaps: Swaps, promise: str) -> None:

@@ -10,15 +10,16 @@ import structlog
 from dumont.db.memory import MemoryDatabase
 from dumont.errors import LinkClosed
 from dumont.model.instance import Machine as MachineKind
-from dumont.model.policy import Policy
 from dumont.model.workspace import State, Workspace
 from dumont.provider.memory import Faults, MemoryProvider, Rented
 from dumont.wire.control import Endpoints
 from dumont.wire.route import GatewayHello, Probe, Routes
+from tests.simulation.bills import Bills
 from tests.simulation.checks import Broken, Checks
 from tests.simulation.faults import Mischief
 from tests.simulation.loop import VirtualClock, VirtualLoop
 from tests.simulation.machine import Machine, Surroundings, Swaps
+from tests.simulation.market import draw_hosts, draw_policy
 from tests.simulation.network import Network, SimLink
 from tests.simulation.server import FreezableClock, Server
 
@@ -52,10 +53,19 @@ class World:
         self.network = Network(self.rng)
         self.database = MemoryDatabase(self.clock)
         self.provider = MemoryProvider(
-            self.clock, self.rng, faults=Faults(boot_s=0.5, slow_s=0.2), on_start=self._rented, on_end=self._ended
+            self.clock,
+            self.rng,
+            faults=Faults(boot_s=0.5, slow_s=0.2),
+            on_start=self._rented,
+            on_end=self._ended,
+            on_resume=self._resumed,
+            on_notice=self._warned,
+            hosts=draw_hosts(self.rng),
         )
+        self.policy = draw_policy(self.rng)
         self.machines: dict[str, Machine] = {}
         self.checks = Checks(self)
+        self.bills = Bills(self)
         self.mischief = Mischief(self)
         self.surroundings = Surroundings(
             self.network, self.clock, self.rng, self._dial_hub, self._dial_peer, self.checks.asked, swaps
@@ -66,13 +76,12 @@ class World:
 
     async def run(self) -> Outcome:
         """Faults first, then none: safety all along, liveness at the end. Raises Broken."""
-        policy = Policy(return_to_gpu=self.rng.random() < 0.8, settle_s=1.0)
         await self.database.add_workspace(
-            Workspace(name=NAME, created_at=self.clock.now(), policy=policy, ssh_port=2000, http_port=2001)
+            Workspace(name=NAME, created_at=self.clock.now(), policy=self.policy, ssh_port=2000, http_port=2001)
         )
         self.start_server()
         self._spawn(self._gateway())
-        self.loop.after_event = self.checks.after_event
+        self.loop.after_event = self._check
         mischief = self.mischief
         await mischief.make(FAULTY_S)
         mischief.heal_everything()
@@ -90,6 +99,10 @@ class World:
             tuple(mischief.log),
         )
 
+    def _check(self) -> None:
+        self.checks.after_event()
+        self.bills.after_event()
+
     async def _recover(self) -> None:
         """Liveness: without faults the workspace runs again with two copies, and a barrier is acknowledged."""
         deadline = self.clock.monotonic() + HEALED_S_MAX
@@ -99,7 +112,9 @@ class World:
             row = await self.database.workspace(NAME)
             if row.state is State.LOST and self.mischief.forgiven:
                 return
-            if row.state is State.RUNNING and self.checks.acknowledged > before:
+            if self.mischief.dry and self.bills.is_settled_without_gpu(row):
+                return
+            if row.state is State.RUNNING and self.checks.acknowledged > before and self.bills.is_settled(row):
                 return
         raise Broken(f"liveness: still {row.state} {HEALED_S_MAX:g} s after the last fault: {self._situation(row)}")
 
@@ -152,6 +167,12 @@ class World:
 
     def _ended(self, rented: Rented) -> None:
         self.machines[rented.label].die()
+
+    def _resumed(self, rented: Rented) -> None:
+        self.machines[rented.label].resume()
+
+    def _warned(self, rented: Rented) -> None:
+        self.machines[rented.label].leaving = "preempted"
 
     async def _dial_peer(self, source: str, target: str) -> SimLink:
         near, far = await self.network.connect(source + "/engine", target + "/engine", (source, target))

@@ -5,9 +5,9 @@ the agents again within a second.
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -33,6 +33,8 @@ LATE_S = 2.0
 ROUNDS_MAX = 20
 """How often one pass decides again because its last actions changed something; more would be a bug of ours."""
 
+Decider = Callable[[View, datetime], list[Action]]
+
 log = structlog.get_logger()
 
 
@@ -53,7 +55,8 @@ class Landed:
 class Shell:
     """One server process's control loop."""
 
-    def __init__(self, acts: Acts, hub: Hub, observatory: Observatory, clock: Clock) -> None:
+    def __init__(self, acts: Acts, hub: Hub, observatory: Observatory, clock: Clock, decider: Decider = decide) -> None:
+        self._decide = decider
         self._acts = acts
         self._database = acts.database
         self._hub = hub
@@ -112,7 +115,7 @@ class Shell:
                 if row.switching_to and history.switch_began_at(row.switching_to, row.epoch) is None:
                     await self._acts.written(BeginSwitch(row.switching_to), row)  # a server died before it wrote that
                 view = await self._view(row, instances, seen, history)
-                actions = decide(view, self._clock.now())
+                actions = self._decide(view, self._clock.now())
                 self._tell(view)
                 if not await self._carry_out(actions, view, seen):
                     break
