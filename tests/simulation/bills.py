@@ -109,4 +109,7 @@ class Bills:
         return {row.id for row in rows if row.machine is machine and row.state in _COUNTED and not row.lost}
 
     def _is_exact(self, wanted: set[str]) -> bool:
-        return {rented.label for rented in self._world.provider.rented} == wanted
+        """Whether just these are paid for; a fenced machine that lives may take its time to keep its branch."""
+        rows, machines = self._world.database._instances, self._world.machines
+        paid = {rented.label for rented in self._world.provider.rented}
+        return wanted <= paid and all(rows[one].lost and machines[one].alive for one in paid - wanted)

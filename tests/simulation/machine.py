@@ -129,6 +129,7 @@ class Machine:
     def resume(self) -> None:
         """It starts again on the disk that it had, without what was not fsynced there."""
         self.disk.power_cut()
+        self.leaving = ""
         self.doors.serving = 0
         self.lease = Lease()
         self.numbers = SimNumbers()

@@ -162,7 +162,7 @@ class MarketMischief:
             provider.warn(rented.ref)
 
             def end() -> None:
-                if self._mischief.may_lose(machine):
+                if machine.alive and self._mischief.may_lose(machine):
                     self._mischief.say(f"preempted {machine.id} as announced")
                     provider.preempt(rented.ref)
                 elif machine.alive:

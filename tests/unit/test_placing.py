@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from dumont.control.view import Failures, Fence, Promote, Reason, Release, ReleaseReason, Rent, View, Voice
+from dumont.control.assign import assignment
+from dumont.control.view import BeginSwitch, Failures, Fence, Promote, Reason, Release, ReleaseReason, Rent, View, Voice
 from dumont.market.beliefs import Beliefs
 from dumont.market.hazard import Prior
 from dumont.model.commit import CommitId
-from dumont.model.instance import Instance, InstanceState, Machine
+from dumont.model.instance import Instance, InstanceState, Machine, Role
 from dumont.model.offer import Interruption, Offer
 from dumont.model.policy import OnDemand, Policy, Wish
 from dumont.model.workspace import State, Workspace
@@ -324,6 +325,21 @@ def test_a_leaving_primary_whose_standby_lags_is_replaced_and_not_yet_switched()
     lags = leading(leaving=LEAVING, peers=(PeerStatus("c", True, CommitId(3, 10)),))
     view = replace(a_view(seen_leading(status=lags), seen_following()), offers=(gpu("b"),))
     assert do(view) == [Rent(Machine.GPU, view.offers[0])]
+
+
+def test_a_leaving_cpu_that_is_alone_hands_over_to_another_cpu() -> None:
+    """No GPU is to be had: without this the only copy would go with its machine."""
+    alone = seen("c", leading("c", leaving=LEAVING, peers=()), witnesses=heard(Voice.AGENT, Voice.GATEWAY))
+    row = on_cpu(ack_set=NOBODY, state=State.DEGRADED, single_copy_since=NOW)
+    next_one = seen("c2", idle("c2", 3))
+    view = replace(a_view(alone, next_one, row=row), offers=())
+    assert (assignment(view, "c2").role, assignment(view, "c").peers[0].instance_id) == (Role.STANDBY, "c2")
+    peers = (PeerStatus("c2", True, CommitId(3, 100)),)
+    alone = replace(alone, status=leading("c", leaving=LEAVING, peers=peers))
+    joined = a_view(alone, seen("c2", following("c2")), row=on_cpu(ack_set=frozenset({"c2"})))
+    assert do(replace(joined, offers=())) == [BeginSwitch("c2")]
+    staying = replace(view, sightings=(replace(alone, status=leading("c", peers=())), next_one))
+    assert assignment(staying, "c2").role is Role.NONE, "two of a kind are no standby for each other otherwise"
 
 
 def test_nobody_switches_back_to_a_machine_that_is_leaving() -> None:

@@ -22,6 +22,7 @@ from dumont.agent.grant import Grant
 from dumont.agent.history import StoredHistory
 from dumont.agent.join import join, read_chunk_key, renew_for_ever
 from dumont.agent.listening import listen
+from dumont.agent.notice import Notice, metadata_address, watch_notice
 from dumont.agent.numbers import WrittenNumbers
 from dumont.agent.orders import Orders
 from dumont.agent.source import LiveSource
@@ -56,6 +57,7 @@ class Engine:
     _accepting: ssl.SSLContext | None = None
     _written_epoch: int = -1
     _stored: CommitId | None = None
+    _leaving: str = ""
     _chunk_key: bytes = NO_KEY
 
     async def serve(self) -> None:
@@ -88,6 +90,7 @@ class Engine:
             tasks.create_task(duty.run())
             tasks.create_task(self._store_forever(replica, history))
             tasks.create_task(self._renew_identity())
+            tasks.create_task(watch_notice(metadata_address(), self._take_notice, self.clock, random.Random()))
 
     def _use_identity(self) -> None:
         """Links that are opened or accepted from now on use the identity in the run directory; open ones go on."""
@@ -104,6 +107,11 @@ class Engine:
             await renew_for_ever(self.run, self.boot, self.clock, self._use_identity)
         except BadInput as error:
             print(f"engine: the identity is not renewed: {error}", file=sys.stderr)  # noqa: T201  # into its log
+
+    async def _take_notice(self, notice: Notice) -> None:
+        """The machine is being taken back: the server looks for another one while there is time."""
+        self._leaving = "preempted"
+        print(f"engine: this machine is taken back in about {notice.left_s:.0f} s", file=sys.stderr)  # noqa: T201  # its log
 
     async def _store_forever(self, replica: Replica, history: StoredHistory) -> None:
         """While this is the primary, add its newest commit to the store every `store_every_s`."""
@@ -166,7 +174,9 @@ class Engine:
                 os.replace(temporary, self.run.epoch)
                 self._written_epoch = status.epoch
         report = self._doors.report
-        return msgspec.structs.replace(status, workload=report.workload, meters=report.meters, stored=self._stored)
+        return msgspec.structs.replace(
+            status, workload=report.workload, meters=report.meters, stored=self._stored, leaving=self._leaving
+        )
 
 
 def _outside(outside: int, inside: int) -> int:

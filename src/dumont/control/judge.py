@@ -104,17 +104,19 @@ class Case:
 
     @cached_property
     def standby(self) -> Sighting | None:
-        """The one that replicates: the member of the ack set, else the best of the kind that the primary is not."""
+        """The one that replicates: the member of the ack set, else the best of the kind that the primary is not.
+
+        When there is none, and the primary is about to be taken away, one of its own kind takes the files over.
+        """
         primary = self.primary
         if primary is None:
             return None
         candidates = [s for s in self.present if s is not primary]
         members = [s for s in candidates if s.instance.id in self.row.ack_set]
-        others = [
-            s
-            for s in candidates
-            if s.instance.machine is not primary.instance.machine and not (s.status and s.status.halted)
-        ]
+        able = [s for s in candidates if not (s.status and s.status.halted)]
+        others = [s for s in able if s.instance.machine is not primary.instance.machine]
+        if not members and not others and self.is_leaving(primary):
+            others = [s for s in able if not self.is_leaving(s)]
         return min(members or others, key=self.preference, default=None)
 
     def preference(self, sighting: Sighting) -> tuple[bool, bool, bool, datetime, str]:

@@ -3,7 +3,8 @@
     provider = await LocalProvider.open(home, mode, capacity={Machine.GPU: 1})
 
 Its records are the directories `home/instances/<label>/`: `machine.json` (the intent, written before anything starts),
-`started` (written by the machine's first process about itself), `lock`, `log` and `root/`, the disk. So what is true
+`started` (written by the machine's first process about itself), `ended` (why, for one that was taken away), `lock`,
+`log` and `root/`, the disk. So what is true
 survives the server, and a server that was killed between starting a machine and noting it finds the machine again:
 the lock is handed to the machine's first process, so whoever gets the lock knows that none was started.
 """
@@ -23,11 +24,12 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from dumont.errors import NoCapacity, NoSuchInstance, ProviderError
+from dumont.errors import NoCapacity, NoSuchInstance, NotPossibleHere, ProviderError
 from dumont.model.instance import Machine
-from dumont.provider.base import Boot, Machinery, Need, Offer, Phase
+from dumont.provider.base import Boot, Machinery, Need, Offer, Phase, Why
 from dumont.provider.command import handing_down
 from dumont.provider.jail import RUN, Disk, Mode, argv, environment
+from dumont.provider.market import Boots
 from dumont.provider.network import NUMBERS, Cable, Network, cloud_key
 from dumont.provider.process import Process, end, launch, terminate
 
@@ -51,6 +53,9 @@ OFFERS = (
 )
 """Invented machines at invented prices: this provider bills nothing."""
 
+
+DUDS = {Boots.FAIL.value: ("sh", "-c", "exit 1"), Boots.NEVER.value: ("sh", "-c", "exec sleep infinity")}
+"""What runs instead of the agent in a machine that is to come to nothing."""
 
 Equip = Callable[[Disk, Boot, Machine, Cable | None], None]
 """Puts on a new machine's disk what its first process starts from."""
@@ -80,6 +85,13 @@ class Directory:
             return dict(json.loads((self.path / "machine.json").read_text()))
         except FileNotFoundError:
             return {}
+
+    def why(self) -> Why:
+        """Why the machine does not run, as far as that was written down."""
+        try:
+            return Why((self.path / "ended").read_text())
+        except FileNotFoundError:
+            return Why.FAILED if self.intent().get("boots") == Boots.FAIL.value else Why.UNTOLD
 
     def intend(self, content: dict[str, Any]) -> None:
         """Write `machine.json`, whole or not at all, and durably."""
@@ -124,6 +136,7 @@ class LocalProvider:
         self.home = home.resolve()
         self.mode = mode
         self.capacity = dict(capacity)
+        self.boots = Boots.WELL
         self.server_host = "127.0.0.1"
         self._command = tuple(command)
         self._boot_delay_s = boot_delay_s
@@ -142,8 +155,9 @@ class LocalProvider:
         """The provider of this home, its network ready.
 
         `command` runs in each machine instead of the watchdog, followed by the run directory. `capacity` bounds how
-        many machines of a kind run at a time (none given: no bound) and may be changed later. A machine is STARTING
-        for `boot_delay_s`. Raises NotPossibleHere or ProviderError when `mode` is NETNS and no network can be made.
+        many machines of a kind run at a time (none given: no bound) and may be changed later, as may `boots`, how the
+        machines come up that are rented from then on. A machine is STARTING for `boot_delay_s`. Raises NotPossibleHere
+        or ProviderError when `mode` is NETNS and no network can be made.
         """
         watchdog = (sys.executable, "-m", "dumont.agent.watchdog")
         provider = cls(home, mode, command or watchdog, capacity or {}, boot_delay_s)
@@ -225,6 +239,38 @@ class LocalProvider:
             await terminate(self._marks(ref), grace_s)
         await end(self._marks(ref))
 
+    async def preempt(self, ref: str, why: Why = Why.PREEMPTED, grace_s: float = 0.0) -> None:
+        """The market takes a machine away, or another bid does (OUTBID): it ends, and says why. Raises NoSuchInstance.
+
+        With a grace its processes get SIGTERM first, and so many seconds.
+        """
+        await self.machine(ref)
+        (self._instances / ref / "ended").write_text(why.value)
+        await self.kill(ref, grace_s)
+
+    async def resume(self, ref: str) -> None:
+        """A machine that was taken away starts again by itself, on its old disk; harmless for one that runs.
+
+        Raises NoSuchInstance, or ProviderError when it can't be started.
+        """
+        await self.machine(ref)
+        directory = Directory(self._instances / ref)
+        self.restart(ref)
+        try:
+            async with _locked(directory, until=lambda: directory.process() is not None) as lock:
+                if directory.process() is None:
+                    await self._start(directory, Machine(directory.intent()["machine"]), None, lock)
+        except OSError as error:
+            raise ProviderError(f"The local machine {ref} can't be started again: {error}") from error
+
+    async def slow_link(self, ref: str, mbps: float) -> None:
+        """Let a machine's link carry only so many Mbit/s each way. Raises NotPossibleHere, NoSuchInstance."""
+        await self.machine(ref)
+        number = _number(Directory(self._instances / ref))
+        if self._network is None or not number:
+            raise NotPossibleHere("Only machines with a network of their own have a link to slow. That needs root.")
+        await self._network.slow(number, mbps)
+
     def reserve(self, label: str, offer: Offer, boot: Boot) -> str:
         """Write down that this machine is to be rented, and answer the address that it will have. Raises NoCapacity."""
         directory = Directory(self._instances / label)
@@ -240,6 +286,7 @@ class LocalProvider:
         """Let the next `rent` of this label start a machine that stopped again, on its old disk; harmless otherwise."""
         directory = Directory(self._instances / label)
         if directory.phase() is Phase.STOPPED:
+            (directory.path / "ended").unlink(missing_ok=True)
             directory.started.unlink(missing_ok=True)
 
     async def dismantle(self) -> None:
@@ -279,11 +326,13 @@ class LocalProvider:
                     "tree": "root/workspace",
                     "run_dir": f"root/{RUN}",
                     "boot_delay_s": self._boot_delay_s,
+                    "boots": self.boots.value,
                     "cable": asdict(cable) if cable else None,
                 }
             )
 
-    async def _start(self, directory: Directory, machine: Machine, boot: Boot, lock: int) -> None:
+    async def _start(self, directory: Directory, machine: Machine, boot: Boot | None, lock: int) -> None:
+        """Start its processes; without `boot` on what its disk holds of an earlier start."""
         intent = directory.intent()
         if not intent:
             raise ProviderError(f"The local machine {directory.label} was released while it was being rented.")
@@ -293,8 +342,10 @@ class LocalProvider:
             with handing_down(lock):
                 cable = await self._network.plug(intent["cable"]["number"])
         disk.prepare()
-        self.equip(disk, boot, machine, cable)
-        command = argv(disk, self.home, directory.label, cable, (*self._command, str(disk.inside(RUN))))
+        if boot is not None:
+            self.equip(disk, boot, machine, cable)
+        first = DUDS.get(intent.get("boots", ""), (*self._command, str(disk.inside(RUN))))
+        command = argv(disk, self.home, directory.label, cable, first)
         with (directory.path / "log").open("ab") as log:
             process = await asyncio.create_subprocess_exec(
                 *launch(directory.started, float(intent["boot_delay_s"]), command),
@@ -313,7 +364,9 @@ class LocalProvider:
         intent = directory.intent()
         facts = {"mode": intent.get("mode", ""), "offer": intent.get("offer", ""), "log": str(directory.path / "log")}
         host = (intent.get("cable") or {}).get("address", "127.0.0.1")
-        return Machinery(ref=directory.label, label=directory.label, phase=directory.phase(), host=host, facts=facts)
+        phase = directory.phase()
+        why = directory.why() if phase is Phase.STOPPED else Why.UNTOLD
+        return Machinery(ref=directory.label, label=directory.label, phase=phase, host=host, facts=facts, why=why)
 
     def _has_room(self, machine: Machine) -> bool:
         bound = self.capacity.get(machine)

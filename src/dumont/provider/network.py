@@ -141,6 +141,19 @@ class Network:
         )
         return cable
 
+    async def slow(self, number: int, mbps: float) -> None:
+        """Let this instance's cable carry only so many Mbit/s each way, until it is plugged anew.
+
+        A token bucket of 50 ms at each end (tc-tbf(8)). Raises NotPossibleHere where `tc` or the kernel has none.
+        """
+        cable, burst = self.cable(number), max(round(mbps * 1e6 / 8 * 0.05), 4_000)
+        bucket = ("root", "tbf", "rate", f"{round(mbps * 1000)}kbit", "burst", f"{burst}b", "latency", "200ms")
+        for netns, card in ((cable.netns, CARD), (self.switch, cable.port)):
+            try:
+                await run(("tc", "-n", netns, "qdisc", "replace", "dev", card, *bucket))
+            except ProviderError as error:
+                raise NotPossibleHere(f"A link can't be slowed here: it takes `tc` and sch_tbf. {error}") from error
+
     async def unplug(self, number: int) -> None:
         """Remove the instance's cable and namespace; harmless when there are none."""
         cable = self.cable(number)
