@@ -136,6 +136,7 @@ def event_word(kind: str) -> str:
         "renting": _("renting"),
         "rented": _("rented"),
         "rent_failed": _("not rented"),
+        "no_offer": _("nothing on offer that is wanted"),
         "promoted": _("promoted"),
         "first": _("serving for the first time"),
         "failover": _("failover"),

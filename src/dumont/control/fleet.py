@@ -9,8 +9,9 @@ from datetime import datetime, timedelta
 
 from dumont.control.judge import ENDED, Case, witness_of
 from dumont.control.ownership import fence, is_primary_dead, is_refusing, may_hold_a_fork
-from dumont.control.placing import place, surplus
+from dumont.control.placing import Going, place, surplus
 from dumont.control.view import Action, Failures, Fence, Notify, Release, ReleaseReason, Rent, Sighting, Voice
+from dumont.market.cost import Priced
 from dumont.model.instance import InstanceState, Machine, Role
 from dumont.provider.base import Why
 
@@ -87,6 +88,8 @@ def _why_useless(case: Case, sighting: Sighting, now: datetime) -> ReleaseReason
     if sighting.status is None and sighting.why in _TAKEN and case.is_ended(sighting):
         return ReleaseReason.DEAD  # taken away before its agent came
     boot_s_max = max(timing.boot_timeout_s, instance.boot_s_max if sighting.status is None else 0.0)
+    if sighting.status is not None:
+        quiet_s = min(quiet_s, sighting.status_age_s)  # an engine that has just joined speaks before its pulse does
     if min(quiet_s, age_s) > boot_s_max:
         return ReleaseReason.BOOT_TIMEOUT if sighting.status is None else ReleaseReason.UNREACHABLE
     if _goes_on_refusing(case, sighting, now):
@@ -138,12 +141,36 @@ def _rent(case: Case, now: datetime, actions: Sequence[Action]) -> list[Action]:
     going = [action for action in actions if isinstance(action, Release | Fence)]
     left = {one.instance_id: isinstance(one, Release) and one.reason.is_failure for one in going}
     rents: list[Action] = []
-    for machine in Machine:
+    taken: tuple[Priced, ...] = ()
+    for machine in (Machine.GPU, Machine.CPU):
         kept = [s for s in case.staying(machine) if s.instance.id not in left]
-        most = row.policy.gpu.spares if machine is Machine.GPU and kept else 0
-        if len(kept) <= most and not _has_to_wait(case, machine, now):
-            rents += [Rent(machine, priced.offer) for priced in place(case, machine, kept, left, now)]
+        if len(kept) > _beside(case, machine, kept) or _has_to_wait(case, machine, now):
+            continue
+        chosen = place(case, machine, kept, Going(left, taken), now)
+        taken += chosen
+        rents += [Rent(machine, priced.offer) for priced in chosen]
+        if not kept and not chosen and machine not in case.view.told_of_no_offer:
+            rents.append(Notify("no_offer", _wanted(case, machine)))
     return rents
+
+
+def _beside(case: Case, machine: Machine, kept: Sequence[Sighting]) -> int:
+    """How many of that kind may be there when one more is looked for: spares, and who comes for a fallback."""
+    if machine is Machine.CPU or not kept:
+        return 0
+    spares = case.row.policy.gpu.spares
+    return max(spares, 1) if all(case.is_fallback(s) for s in kept) else spares
+
+
+def _wanted(case: Case, machine: Machine) -> dict[str, str | int | float | bool]:
+    """What nobody offers, for a person who wonders why nothing happens."""
+    policy, need = case.row.policy, case.row.policy.need(machine)
+    facts: dict[str, str | int | float | bool] = {"machine": machine.value}
+    if need.price_micros_per_hour_max is not None:
+        facts["price_micros_per_hour_max"] = need.price_micros_per_hour_max
+    if machine is Machine.GPU:
+        facts |= {"names": ", ".join(policy.gpu.names), "regions": ", ".join(policy.gpu.regions)}
+    return facts
 
 
 def _has_to_wait(case: Case, machine: Machine, now: datetime) -> bool:

@@ -3,7 +3,7 @@
 import statistics
 from collections import deque
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from dumont.control.view import Failures, Reason
 from dumont.model.event import Event
@@ -15,6 +15,8 @@ EVENTS_MAX = 1000
 RESTORES_MAX = 9
 REFUSED_FOR = timedelta(minutes=10)
 FAILED_FOR = timedelta(hours=6)
+TOLD_FOR = timedelta(minutes=30)
+_NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 """For so long a host is avoided that was taken by somebody else, and one whose machine came to nothing."""
 _HOST_FAILED = (Why.FAILED.value, Why.OFFLINE.value)
 
@@ -22,6 +24,7 @@ PROMOTED = "promoted"
 SWITCH_BEGAN = "switch_began"
 RELEASING = "releasing"
 RENT_FAILED = "rent_failed"
+NO_OFFER = "no_offer"
 
 
 class History:
@@ -31,6 +34,7 @@ class History:
         self._promoted: deque[tuple[datetime, str]] = deque(maxlen=EVENTS_MAX)
         self._failed: dict[Machine, deque[tuple[datetime, bool]]] = {kind: deque(maxlen=EVENTS_MAX) for kind in Machine}
         self._shunned: dict[str, datetime] = {}
+        self._no_offer: dict[str, datetime] = {}
         self._switch: Event | None = None
         self._epochs: set[int] = set()
         self._oldest: datetime | None = None
@@ -49,6 +53,8 @@ class History:
             self._switch = event
         elif event.kind in (RENT_FAILED, RELEASING):
             self._note_failure(event)
+        elif event.kind == NO_OFFER:
+            self._no_offer[str(event.facts.get("machine", ""))] = event.at
 
     def _note_failure(self, event: Event) -> None:
         refused, host = event.kind == RENT_FAILED, str(event.facts.get("host", ""))
@@ -92,6 +98,10 @@ class History:
         """
         lately = [(at, counts) for at, counts in self._failed[machine] if now - at <= LATELY]
         return Failures(sum(counts for _, counts in lately), max((at for at, _ in lately), default=None))
+
+    def told_of_no_offer(self, now: datetime) -> frozenset[Machine]:
+        """Kinds of which the timeline says lately that nobody offers one; it need not say so again."""
+        return frozenset(kind for kind in Machine if now - self._no_offer.get(kind.value, _NEVER) < TOLD_FOR)
 
     def shunned(self, now: datetime) -> dict[str, float]:
         """Hosts that failed this workspace, and until when they are avoided, in hours since 1970."""

@@ -8,6 +8,7 @@ from functools import cached_property
 from dumont.control.detect import Finding, Verdict, verdict
 from dumont.control.view import TIMING, Sighting, Timing, View, Voice, Witness
 from dumont.model.instance import InstanceState, Machine, Role
+from dumont.model.policy import OnDemand
 from dumont.model.workspace import Workspace
 from dumont.provider.base import Phase
 from dumont.wire.control import PeerStatus, Status
@@ -60,8 +61,23 @@ class Case:
         return self.is_heard(sighting) and sighting.status_age_s <= self.timing.status_now_s
 
     def is_leaving(self, sighting: Sighting) -> bool:
+        """Whether it will not stay: it is being taken back, or a cheaper one has come for it."""
+        return self.is_taken_back(sighting) or self.is_relieved(sighting)
+
+    def is_taken_back(self, sighting: Sighting) -> bool:
         """Whether its provider announced that it is taking the machine back; that is never taken back itself."""
         return sighting.status is not None and bool(sighting.status.leaving)
+
+    def is_fallback(self, sighting: Sighting) -> bool:
+        """Whether it is a GPU on demand, rented only because there was no spot one."""
+        instance = sighting.instance
+        wanted = self.row.policy.gpu.on_demand is OnDemand.FALLBACK
+        return wanted and instance.machine is Machine.GPU and not instance.spot
+
+    def is_relieved(self, sighting: Sighting) -> bool:
+        """Whether it is a fallback, and a spot GPU is there that can take over."""
+        others = (s for s in self.present if s is not sighting and s.instance.machine is Machine.GPU)
+        return self.is_fallback(sighting) and any(s.instance.spot and self.can_lead(s) for s in others)
 
     def is_fresh(self, sighting: Sighting) -> bool:
         """Whether its status still tells the present."""

@@ -170,6 +170,8 @@ def _why_lost(case: Case, member: str, now: datetime) -> str:
         return "lost"
     if is_refusing(case, sighting, peer):
         return "refused"
+    if case.is_relieved(sighting) and case.primary and case.primary.instance.machine is Machine.CPU:
+        return "relieved"  # the spot GPU takes its place, and then the workspace's
     since_promotion_s = (now - row.promoted_at).total_seconds() if row.promoted_at else 0.0
     silent_s = peer.silent_ms / 1000 if peer else _stream_silence(case, sighting, since_promotion_s)
     # Shortly after a promotion a member that still looks dead is one that has not dialled yet.
@@ -210,17 +212,19 @@ def _grow(case: Case) -> list[Action]:
 def _begin_switch(case: Case, now: datetime) -> list[Action]:
     """Go back to a GPU that has caught up, but not too soon after the last move, and later the more often it failed.
 
-    From a primary that is about to be taken away, go to the other copy at once.
+    From a primary that is about to be taken away, go to the other copy at once; from a GPU on demand, when a spot one
+    has come for it: by way of the CPU, for the one standby is what can be switched to.
     """
     row, view, primary, standby = case.row, case.view, case.primary, case.standby
     if primary is None or standby is None or not case.is_serving or not case.is_confirmed:
         return []
     if case.is_leaving(standby) or not case.can_lead(standby) or not _caught_up(case, standby):
         return []
-    if case.is_leaving(primary):
+    if case.is_taken_back(primary):
         return [BeginSwitch(standby.instance.id)]
     kinds = (primary.instance.machine, standby.instance.machine)
-    if kinds != (Machine.CPU, Machine.GPU) or not row.policy.return_to_gpu:
+    back = kinds == (Machine.CPU, Machine.GPU) and row.policy.return_to_gpu
+    if not back and not case.is_relieved(primary):
         return []
     times_failed = min(view.failovers_last_hour + view.give_ups_last_hour, 20)
     settle_s = min(row.policy.settle_s * 2.0**times_failed, case.timing.settle_max_s)

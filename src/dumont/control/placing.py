@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from dumont.control.judge import Case
@@ -24,21 +24,34 @@ from dumont.model.instance import Instance, Machine
 from dumont.model.offer import Interruption, Offer
 
 SECONDS_PER_HOUR = 3600.0
+STANDBY_RAM_MB_MIN = 1_900
+"""The agent, its journal's buffers and a small service. Where a provider does not tell, it counts as enough."""
+STANDBY_MICROS_PER_HOUR = 100_000
+"""What an hour without a second copy is worth beside an hour without the GPU, as the bench has it (docs/market.md)."""
 
 
-def place(
-    case: Case, machine: Machine, kept: Sequence[Sighting], left: Mapping[str, bool], now: datetime
-) -> tuple[Priced, ...]:
+@dataclass(frozen=True)
+class Going:
+    """What else happens in this moment. `left` tells of machines that are let go whether they failed; `taken` are the
+    offers that were decided on just before.
+    """
+
+    left: Mapping[str, bool]
+    taken: Sequence[Priced] = ()
+
+
+def place(case: Case, machine: Machine, kept: Sequence[Sighting], going: Going, now: datetime) -> tuple[Priced, ...]:
     """What to rent of that kind, beside those of it that are `kept`.
 
     The two kinds are kept apart, and apart from what is about to be taken away, as long as there is anything else: what
-    takes the GPU away must not take the standby with it. `left` tells of machines that are let go now whether they
-    failed; then their hosts are avoided, as are those that failed before unless nothing else is on offer.
+    takes the GPU away must not take the standby with it. Hosts of machines that failed in this moment are avoided, and
+    those that failed before unless nothing else is on offer.
     """
-    view, policy, now_h = case.view, case.row.policy, now.timestamp() / SECONDS_PER_HOUR
-    beliefs = replace(view.beliefs, stake=_stake(case))
+    view, policy, now_h, left = case.view, case.row.policy, now.timestamp() / SECONDS_PER_HOUR, going.left
+    beliefs = replace(view.beliefs, stake=_stake(case, machine))
     held = [_held(case, s, beliefs, now_h) for s in kept]
-    if held and not (all(one.ready for one in held) and _may_pay(view.offers, held[0], beliefs.stake)):
+    may_pay = any(case.is_fallback(s) for s in kept) or (held and _may_pay(view.offers, held[0], beliefs.stake))
+    if held and not (all(one.ready for one in held) and may_pay):
         return ()
     failed_now = {s.instance.host: math.inf for s in view.sightings if left.get(s.instance.id)}
     failed_now.pop("", None)
@@ -48,24 +61,31 @@ def place(
         ranked = rank(view.offers, policy.need(machine), replace(beliefs, shunned=failed_now), now_h)
     others = [s for s in case.present if s not in kept and s.instance.id not in left]
     others_held = [_held(case, s, beliefs, now_h) for s in others]
+    others_held += [Held(id=priced.offer.id, priced=priced, ready=False) for priced in going.taken]
     ranked = apart(ranked, others_held) or ranked
     if machine is Machine.CPU:
-        return _elsewhere(ranked, others_held)[:1]
+        roomy = [priced for priced in ranked if (priced.offer.ram_mb or STANDBY_RAM_MB_MIN) >= STANDBY_RAM_MB_MIN]
+        return _elsewhere(roomy or ranked, others_held)[:1]
     on_demand = OnDemand(policy.gpu.on_demand.value)
-    rules = Rules(race=policy.gpu.race, spares=policy.gpu.spares, moves=Moves.NEVER, on_demand=on_demand)
+    rules = Rules(race=policy.gpu.race, spares=policy.gpu.spares, moves=Moves.FROM_ON_DEMAND, on_demand=on_demand)
     return choose(ranked, held, rules, beliefs.stake).rent
 
 
 def surplus(case: Case, kept: Sequence[Sighting], now: datetime) -> list[Sighting]:
     """Those of one kind that are not worth their price beside the first of them, which serves or can. No offer counts.
 
-    At most `spares` GPUs are kept beside it, and only while its loss would cost more than they do.
+    At most `spares` GPUs are kept beside it, and only while its loss would cost more than they do; beside a fallback on
+    demand also the spot one that comes for it.
     """
     keeper, *others = kept
-    spares = case.row.policy.gpu.spares if keeper.instance.machine is Machine.GPU else 0
+    machine = keeper.instance.machine
+    spares = case.row.policy.gpu.spares if machine is Machine.GPU else 0
+    if case.is_fallback(keeper):
+        reliefs = [s for s in others if s.instance.spot]
+        return [s for s in others if s not in reliefs[: max(spares, 1)]]
     if not spares:
         return others
-    now_h, beliefs = now.timestamp() / SECONDS_PER_HOUR, replace(case.view.beliefs, stake=_stake(case))
+    now_h, beliefs = now.timestamp() / SECONDS_PER_HOUR, replace(case.view.beliefs, stake=_stake(case, machine))
     worth = spare_micros_per_hour(_held(case, keeper, beliefs, now_h).priced, beliefs.stake)
     others.sort(key=lambda s: (not s.instance.spot, not case.can_lead(s)))  # on demand only until a spot one is there
     pay = [s for s in others if worth >= SPARE_ENDS_BELOW * s.instance.price_micros_per_hour]
@@ -85,8 +105,10 @@ def _elsewhere(ranked: Sequence[Priced], others: Sequence[Held]) -> tuple[Priced
     return tuple(sorted(ranked, key=lambda priced: priced.offer.provider in theirs))
 
 
-def _stake(case: Case) -> Stake:
-    """What losing the GPU costs this workspace: measured where it was lost before."""
+def _stake(case: Case, machine: Machine) -> Stake:
+    """What losing such a machine costs this workspace: of a GPU, measured where it was lost before."""
+    if machine is Machine.CPU:
+        return Stake(value_micros_per_hour=STANDBY_MICROS_PER_HOUR)
     standby = sum(s.instance.price_micros_per_hour for s in case.present if s.instance.machine is Machine.CPU)
     stake = Stake(value_micros_per_hour=case.row.policy.value_micros_per_hour, standby_micros_per_hour=standby)
     return stake if case.view.restore_s is None else replace(stake, restore_s=case.view.restore_s)

@@ -141,6 +141,7 @@ class Shell:
             switch_began_at=history.switch_began_at(row.switching_to, row.epoch) if row.switching_to else None,
             failures={machine: history.failures(machine, now) for machine in Machine},
             branches=tuple(sorted(await self._known_branches(row.name))),
+            told_of_no_offer=history.told_of_no_offer(now),
             beliefs=replace(self._acts.listing.beliefs, shunned=history.shunned(now)),
             restore_s=history.restore_s,
         )

@@ -75,6 +75,7 @@ class View:
     was set (the time of its event, or of the hub's first sight of it). `failures` tells, for each kind of machine, of
     rents that the provider refused and of releases whose reason `is_failure`; a refusal of a host's offer is not
     counted, for that host is avoided. `branches` names the branches that the database holds.
+    `told_of_no_offer` are kinds of which the timeline said lately that nobody offers one.
     `beliefs` is what is known of the market, hosts that failed this workspace among it; `restore_s` how long it took
     lately from the loss of a GPU until the next one worked, in seconds, None when it never happened.
     """
@@ -88,6 +89,7 @@ class View:
     switch_began_at: datetime | None = None
     failures: Mapping[Machine, Failures] = field(default_factory=dict)
     branches: tuple[str, ...] = ()
+    told_of_no_offer: frozenset[Machine] = frozenset()
     beliefs: Beliefs = Beliefs()
     restore_s: float | None = None
 

@@ -68,10 +68,14 @@ class Policy(msgspec.Struct, frozen=True):
     gpu: Wish = Wish()
 
     def need(self, machine: Machine) -> Need:
-        """What is looked for on the market. The standby's disk is as large as the GPU machine's: it holds the same."""
+        """What is looked for on the market. The standby's disk is as large as the GPU machine's: it holds the same; and
+        it may be on demand where that is the better deal: it is what protects the rest.
+        """
         if machine is Machine.CPU:
             most = self.cpu_price_micros_per_hour_max
-            return Need(machine=machine, gpus=0, disk_gb=self.gpu.disk_gb, price_micros_per_hour_max=most)
+            return Need(
+                machine=machine, gpus=0, disk_gb=self.gpu.disk_gb, price_micros_per_hour_max=most, on_demand=True
+            )
         return Need(
             machine=machine,
             gpus=self.gpu.gpus,
