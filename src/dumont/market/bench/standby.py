@@ -11,7 +11,7 @@ from dumont.market.bench.ours import Ours
 from dumont.market.bench.replay import Outcome, Setting, replay
 from dumont.market.bench.traces import Trace, Zone
 from dumont.market.cost import Stake
-from dumont.market.placement import Moves, Rules
+from dumont.market.placement import Moves, OnDemand, Rules
 
 Span = tuple[float, float]
 OFFSETS = 12
@@ -53,10 +53,12 @@ class AddressOutcome:
 
 
 def standby_for(span_s: float, recording: Trace, setting: StandbySetting) -> Outcome:
-    """The standby over its recording, repeated for `span_s` and once more; placed as the product places it."""
+    """The standby over its recording, repeated for `span_s` and once more. Spot only, which is the harder case: the
+    control plane may also take one on demand, and keeps it.
+    """
     policy = Ours(
         stake=Stake(value_micros_per_hour=100_000, restore_s=setting.start_s),
-        rules=Rules(spares=0, moves=Moves.NEVER),
+        rules=Rules(spares=0, moves=Moves.NEVER, on_demand=OnDemand.NEVER),
         micros=(setting.spot_micros, setting.on_demand_micros),
     )
     world = Setting(start_s=setting.start_s, spot_micros=setting.spot_micros, on_demand_micros=setting.on_demand_micros)
