@@ -15,6 +15,7 @@ from dumont.control.observe import Observatory
 from dumont.control.shell import Decider
 from dumont.errors import DiskFull, LinkClosed, NotDurable
 from dumont.model.commit import Commit, CommitId
+from dumont.model.policy import Policy
 from dumont.replication.barrier import Answer
 from dumont.replication.cut import Pace
 from dumont.replication.lease import Beats, Lease, Verdict
@@ -38,6 +39,8 @@ class Swaps:
     source: type[SimSource] = SimSource
     observatory: type[Observatory] = Observatory
     decide: Decider = decide
+    policy: Callable[[Policy], Policy] = lambda policy: policy
+    heeds_notice: bool = True
     focus: tuple[str, ...] = ()
 
 

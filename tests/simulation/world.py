@@ -3,10 +3,12 @@
 import asyncio
 import logging
 import random
+from collections import Counter
 from dataclasses import dataclass
 
 import structlog
 
+from dumont.control.history import PROMOTED
 from dumont.db.memory import MemoryDatabase
 from dumont.errors import LinkClosed
 from dumont.model.instance import Machine as MachineKind
@@ -39,6 +41,7 @@ class Outcome:
     promotions: int
     epoch: int
     faults: tuple[str, ...]
+    reasons: tuple[tuple[str, int], ...]
 
 
 class World:
@@ -76,8 +79,9 @@ class World:
 
     async def run(self) -> Outcome:
         """Faults first, then none: safety all along, liveness at the end. Raises Broken."""
+        policy = self.surroundings.swaps.policy(self.policy)
         await self.database.add_workspace(
-            Workspace(name=NAME, created_at=self.clock.now(), policy=self.policy, ssh_port=2000, http_port=2001)
+            Workspace(name=NAME, created_at=self.clock.now(), policy=policy, ssh_port=2000, http_port=2001)
         )
         self.start_server()
         self._spawn(self._gateway())
@@ -97,7 +101,13 @@ class World:
             self.checks.promotions,
             row.epoch,
             tuple(mischief.log),
+            self._reasons(),
         )
+
+    def _reasons(self) -> tuple[tuple[str, int], ...]:
+        """Why somebody was promoted, and how often."""
+        events = self.database._events.get(NAME, [])
+        return tuple(sorted(Counter(str(one.facts["reason"]) for one in events if one.kind == PROMOTED).items()))
 
     def _check(self) -> None:
         self.checks.after_event()
@@ -172,7 +182,8 @@ class World:
         self.machines[rented.label].resume()
 
     def _warned(self, rented: Rented) -> None:
-        self.machines[rented.label].leaving = "preempted"
+        if self.surroundings.swaps.heeds_notice:
+            self.machines[rented.label].leaving = "preempted"
 
     async def _dial_peer(self, source: str, target: str) -> SimLink:
         near, far = await self.network.connect(source + "/engine", target + "/engine", (source, target))
