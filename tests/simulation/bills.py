@@ -3,7 +3,8 @@
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from dumont.control.history import FAILED_FOR, REFUSED_FOR, RELEASING, RENT_FAILED
+from dumont.control.history import FAILED_FOR, PROMOTED, REFUSED_FOR, RELEASING, RENT_FAILED
+from dumont.control.view import Reason
 from dumont.market.placement import satisfies
 from dumont.model.instance import Instance, InstanceState, Machine
 from dumont.model.offer import Offer
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 LOSERS_S_MAX = 90.0
 """A release takes so long at most: the worst outage of a world, and the longest pause before it is tried again."""
+FLAPPING_S = 60.0
 KNOWN_S = 0.1
 """What has been on offer for so long was seen by whoever decides now."""
 _COUNTED = (InstanceState.INTENDED, InstanceState.RENTED)
@@ -74,10 +76,14 @@ class Bills:
         return found - {""}
 
     def _count(self) -> None:
-        """No more GPUs than a race and the spares need: never more asked for, and the losers let go in time."""
+        """No more GPUs than a race and the spares need: never more asked for, and the losers let go in time.
+
+        One that was given notice does not count: its replacement is there already.
+        """
         gpu, rows = self._world.policy.gpu, self._world.database._instances
         most = gpu.race + gpu.spares + 1
-        gpus = [row for row in rows.values() if row.machine is Machine.GPU and not row.lost]
+        leaving = {machine.id for machine in self._world.machines.values() if machine.leaving}
+        gpus = [row for row in rows.values() if row.machine is Machine.GPU and not row.lost and row.id not in leaving]
         asked_for = [row.id for row in gpus if row.state in _COUNTED]
         if len(asked_for) > most:
             raise Broken(f"policy: {', '.join(asked_for)} are wanted at a time, and {most} are allowed")
@@ -95,7 +101,7 @@ class Bills:
     def is_settled(self, row: Workspace) -> bool:
         """One GPU, the spares that the policy allows, one CPU standby, and nothing else is paid for."""
         gpus, cpus = self._present(Machine.GPU), self._present(Machine.CPU)
-        leads = row.primary_id in gpus or not row.policy.return_to_gpu
+        leads = row.primary_id in gpus or not row.policy.return_to_gpu or (self._is_flapping and row.ack_set <= gpus)
         return leads and 1 <= len(gpus) <= 1 + row.policy.gpu.spares and len(cpus) == 1 and self._is_exact(gpus | cpus)
 
     def is_settled_without_gpu(self, row: Workspace) -> bool:
@@ -103,6 +109,13 @@ class Bills:
         gpus, cpus = self._present(Machine.GPU), self._present(Machine.CPU)
         goes_on = (row.primary_id in cpus and row.state is State.DEGRADED) or row.epoch == 0
         return goes_on and not gpus and len(cpus) == 1 and self._is_exact(cpus)
+
+    @property
+    def _is_flapping(self) -> bool:
+        """Whether so much happened that the way back to the GPU is put off for a minute or more."""
+        reasons = [event.facts.get("reason") for event in self._world.database._events["sim"] if event.kind == PROMOTED]
+        moves = sum(reason in (Reason.FAILOVER, Reason.GIVE_UP) for reason in reasons)
+        return self._world.policy.settle_s * 2.0**moves > FLAPPING_S
 
     def _present(self, machine: Machine) -> set[str]:
         rows = self._world.database._instances.values()

@@ -191,7 +191,9 @@ def test_the_simulator_notices_what_is_paid_for_in_vain(swaps: Swaps, promise: s
         ),
         pytest.param(Swaps(disk=HalfDisk, focus=("_kill_primary",)), "I3", id="half-applied commit promoted"),
         pytest.param(
-            Swaps(replica=OptimisticReplica, focus=("_kill_primary",)), "I1", id="barrier OK with the standby gone"
+            Swaps(replica=OptimisticReplica, focus=("_kill_primary", "_cut_primary")),
+            "I1",
+            id="barrier OK with the standby gone",
         ),
         pytest.param(Swaps(source=CarelessSource, focus=("_kill_primary",)), "I", id="overflow ignored"),
         pytest.param(
