@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import httpx
     from fastapi import FastAPI
 
+    from dumont.advisor.llm import LlmReader
     from dumont.api.site import Site
     from dumont.client.clouds import Clouds
     from dumont.client.home import Home
@@ -62,6 +63,10 @@ def main() -> None:
         from dumont.emulate.run import main as emulate
 
         sys.exit(emulate(words[1:]))
+    if words[:1] == ["advise"]:
+        from dumont.counsel.run import main as advise
+
+        sys.exit(advise(words[1:], _open_reader))
     from dumont.cli.app import app
 
     app()
@@ -95,6 +100,24 @@ def _leave(status: int) -> None:
     except OSError:
         status = status or 1  # nobody reads what was said
     os._exit(status)
+
+
+def _open_reader(home: "Home | None" = None) -> "LlmReader | None":
+    """The reader with a language model, where a key for one is set: `OPENROUTER_API_KEY`, or `keys/openrouter`."""
+    from dumont.client.home import find_home
+    from dumont.client.model_key import find_model_key
+
+    found = find_model_key(home or find_home(os.environ), os.environ)
+    if found is None:
+        return None
+    from dumont.advisor.llm import Limits, LlmReader
+    from dumont.advisor.openrouter import OpenRouter, Service
+    from dumont.advisor.spendfile import FileSpending
+    from dumont.clock import SystemClock
+
+    service = Service(key=found.key, url=found.url)
+    spending = FileSpending(found.spent, found.limit_micros_per_month)
+    return LlmReader(OpenRouter(service), spending, SystemClock(), Limits(models=found.models))
 
 
 def _open_cloud(address: "Address") -> "Store":
@@ -198,7 +221,7 @@ async def _site(
     async def examine() -> "list[Check]":
         return await _examine(home)
 
-    site = Site(parts, home.path, landing.server_port, examine, release)
+    site = Site(parts, home.path, landing.server_port, examine, release, _open_reader(home))
     listeners = await _listen(home, hub, rented, landing)
     loops += _loops(parts, rented)
     try:

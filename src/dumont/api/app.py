@@ -9,14 +9,14 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from dumont import __version__
-from dumont.api import branches, doctor, drills, events, health, keys, offers, providers, sync, workspaces
+from dumont.api import advice, branches, doctor, drills, events, health, keys, offers, providers, sync, workspaces
 from dumont.api.problem import describe, problem_response
 from dumont.api.site import Site
 from dumont.client.problem import PREFIX, Problem
 from dumont.errors import DumontError
 from dumont.i18n import _, use
 
-RESOURCES = (health, doctor, providers, offers, workspaces, events, branches, sync, drills, keys)
+RESOURCES = (health, doctor, providers, offers, advice, workspaces, events, branches, sync, drills, keys)
 
 
 def create_app(site: Site, token: str) -> FastAPI:
@@ -25,6 +25,7 @@ def create_app(site: Site, token: str) -> FastAPI:
     app.state.site = site
     for resource in RESOURCES:
         app.include_router(resource.router, prefix="/v1")
+    app.include_router(advice.router, prefix="/api/v1", include_in_schema=False)  # where it was promised as well
 
     @app.middleware("http")
     async def admit(request: Request, proceed: Callable[[Request], Awaitable[Response]]) -> Response:

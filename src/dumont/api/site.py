@@ -8,6 +8,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from dumont.advisor.llm import LlmReader
 from dumont.client.results import Check
 from dumont.control.ask import Parts
 
@@ -17,7 +18,7 @@ class Site:
     """One server process: its parts, where it lives, and the switch that ends it.
 
     `examine` finds out what this machine allows its provider. `stop` is set to end the server; `releasing` first lets
-    every machine go.
+    every machine go. `reader` reads descriptions with a language model, where a key for one is set.
     """
 
     parts: Parts
@@ -25,6 +26,7 @@ class Site:
     hub_port: int
     examine: Callable[[], Awaitable[list[Check]]]
     release: Callable[[], Awaitable[int]]
+    reader: LlmReader | None = None
     stop: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property

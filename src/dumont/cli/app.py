@@ -6,6 +6,7 @@ import typer
 
 from dumont import __version__
 from dumont.cli import (
+    advise,
     branches,
     demo,
     doctor,
@@ -79,6 +80,11 @@ app.command(
     help=_("Save and restore directories; no server is needed."),
     context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []},
 )(snapshot.snapshot)
+app.command(
+    "advise",
+    help=_("Say what you want to do; get the GPU to rent, why, how long and how much."),
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []},
+)(advise.advise)
 app.command("offers", help=_("Show what is for rent now, and what an hour of it really costs."))(offers.offers)
 app.add_typer(provider.app, name="provider", help=_("Rent from Vast.ai and Google Cloud: add, check and try accounts."))
 app.command(

@@ -11,6 +11,7 @@ from urllib.parse import quote
 import httpx
 import msgspec
 
+from dumont.client.advice import Advice, Calibration, Question
 from dumont.client.home import Home, find_door, find_home
 from dumont.client.problem import read_problem
 from dumont.client.results import (
@@ -40,6 +41,7 @@ PATIENCE_S = 15.0
 DRILL_S_MAX = 120.0
 CHECK_S_MAX = 120.0
 OFFERS_S_MAX = 60.0
+ADVICE_S_MAX = 60.0
 PROBE_S_MAX = 1800.0
 FOLLOW_EVERY_S = 0.5
 LOOK_EVERY_S = 0.02
@@ -81,6 +83,15 @@ class Dumont:
     async def offers(self, query: str = "", limit: int = 20) -> OffersFound:
         """What is for rent now and satisfies the query, such as `gpu=RTX 4090 price<0.5`."""
         return await self._get(f"/v1/offers?q={quote(query, safe='')}&limit={limit}", OffersFound, OFFERS_S_MAX)
+
+    async def advise(self, question: Question | str) -> Advice:
+        """What to rent for a description in words, by what is for rent now. Rents nothing."""
+        asked = Question(text=question) if isinstance(question, str) else question
+        return await self._post("/v1/advice", asdict(asked), Advice, ADVICE_S_MAX)
+
+    async def calibration(self) -> Calibration:
+        """How far predictions were from what recorded runs took, by task."""
+        return await self._get("/v1/advice/calibration", Calibration)
 
     async def prices(self, product: str, days: float = 7.0) -> list[PriceShown]:
         """What was asked for a product during the last days, oldest first."""

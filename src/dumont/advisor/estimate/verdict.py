@@ -47,6 +47,7 @@ class Estimator:
 
     known: Catalogue = field(default_factory=catalogue)
     _plans: dict[Job, Plan | str] = field(default_factory=dict, repr=False)
+    _memories: dict[Job, Memory] = field(default_factory=dict, repr=False)
     _verdicts: dict[tuple[Job, str], Verdict] = field(default_factory=dict, repr=False)
 
     def verdict(self, job: Job, gpu: str) -> Verdict:
@@ -56,6 +57,7 @@ class Estimator:
             if len(self._verdicts) >= REMEMBERED_MAX:
                 self._verdicts.clear()
                 self._plans.clear()
+                self._memories.clear()
             self._verdicts[key] = self._judge(job, gpu)
         return self._verdicts[key]
 
@@ -82,7 +84,7 @@ class Estimator:
             plan = self.plan(job)
         except BadInput as error:
             return Verdict(None, None, Reason.UNKNOWN_MODEL, str(error), None)
-        memory = None if plan.task == "render" else memory_of(plan)
+        memory = None if plan.task == "render" else self._memory(plan)
         parts = self.known.gpus_named(gpu)
         likeliest = self.known.gpu(gpu)
         decided, reason, why = _fitting(memory, parts, gpu)
@@ -93,6 +95,12 @@ class Estimator:
         if memory is not None and likeliest is not None:
             margin = likeliest.usable_bytes / 1e9 - memory.device_high
         return Verdict(memory, decided, reason, why, speed, likeliest, margin)
+
+    def _memory(self, plan: Plan) -> Memory:
+        """A job takes the same memory on every card."""
+        if plan.job not in self._memories:
+            self._memories[plan.job] = memory_of(plan)
+        return self._memories[plan.job]
 
 
 def _fitting(memory: Memory | None, parts: tuple[Gpu, ...], text: str) -> tuple[bool | None, Reason, str]:

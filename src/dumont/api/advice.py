@@ -1,0 +1,69 @@
+"""Advice: what to rent for a sentence, ranked over what all providers offer now. Asking rents nothing."""
+
+import asyncio
+
+import msgspec
+from fastapi import APIRouter
+
+from dumont.advisor.advice import Market, Settings, advise
+from dumont.advisor.answer import answer
+from dumont.advisor.estimate.verdict import Estimator
+from dumont.advisor.pricefile import dated_offers
+from dumont.advisor.reader.read import Reading, read
+from dumont.advisor.reader.text import Lang
+from dumont.advisor.shape import shape_of_config
+from dumont.api.offers import ask_provider
+from dumont.api.site import Here, Site
+from dumont.client.advice import Advice, Question
+from dumont.errors import BadInput
+from dumont.i18n import language, use
+from dumont.model.instance import Machine
+from dumont.model.offer import Need
+
+TEXT_CHARS_MAX = 20_000
+ORGANISATION = "home"
+"""Whoever holds this installation's token; there is one organisation until there are accounts."""
+ANY_GPU = Need(machine=Machine.GPU, gpus=1, on_demand=True)
+
+router = APIRouter()
+
+
+@router.post("/advice")
+async def advice(site: Here, question: Question) -> Advice:
+    """Three choices at most, in the language of the question."""
+    if not question.text.strip() or len(question.text) > TEXT_CHARS_MAX:
+        raise BadInput(f"the text must have 1 to {TEXT_CHARS_MAX} characters")
+    reading = await _reading(site, question)
+    use(reading.lang)
+    market = await _market(site)
+    settings = Settings(
+        exchange=question.exchange,
+        shape=shape_of_config(question.config) if question.config else None,
+        fields=question.fields,
+    )
+    told = await asyncio.to_thread(_answer, reading, market, settings, question.explain)
+    return msgspec.convert(told, Advice)
+
+
+def _answer(reading: Reading, market: Market, settings: Settings, explain: bool) -> dict[str, object]:
+    """A tenth of a second of arithmetic: beside the event loop, on which agents' heartbeats wait."""
+    return answer(advise(reading, market, settings, Estimator()), explain=explain)
+
+
+async def _reading(site: Site, question: Question) -> Reading:
+    lang: Lang = "pt-BR" if language() == "pt_BR" else "en"
+    if site.reader is None or not question.llm:
+        return read(question.text, lang)
+    return await site.reader.read(question.text, ORGANISATION, lang)
+
+
+async def _market(site: Site) -> Market:
+    """What providers offer now; where none of them names a GPU (a trial on this machine), the price file."""
+    providers = site.parts.acts.providers.values()
+    answers = await asyncio.gather(*(ask_provider(site, one, ANY_GPU) for one in providers))
+    now = site.parts.clock.now().astimezone()
+    found = [offer for part, _ in answers for offer in part if offer.gpu]
+    beliefs = site.parts.acts.listing.beliefs
+    if not found and not any(why for _, why in answers):
+        return Market(offers=dated_offers(), now=now, live=False, beliefs=beliefs)
+    return Market(offers=found, now=now, live=True, beliefs=beliefs, notes=tuple(why for _, why in answers if why))

@@ -1,0 +1,1 @@
+"""Counsel: the advisor on the command line, with a server's offers or without a server."""
