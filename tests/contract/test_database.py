@@ -270,6 +270,17 @@ class DatabaseContract:
         assert await database.events("vox", limit=2) == wrote[-2:]
         assert await database.events("nobody") == []
 
+    async def test_events_of_one_kind_are_found_across_workspaces(self, database: Database) -> None:
+        """Predictions are graded over all runs, those of deleted workspaces included."""
+        names = ("vox", "pi", "vox", "tau")
+        for at, name in enumerate(names):
+            moment = AT + timedelta(seconds=at)
+            await database.add_event(Event(workspace=name, at=moment, kind="advised", facts={"hours": at}))
+            await database.add_event(Event(workspace=name, at=moment, kind="launched"))
+        assert [event.facts["hours"] for event in await database.happened("advised")] == [0, 1, 2, 3]
+        assert [event.workspace for event in await database.happened("advised", limit=2)] == ["vox", "tau"]
+        assert await database.happened("never") == []
+
     async def test_a_branch_is_kept_once(self, database: Database) -> None:
         """An agent says again and again that it saved one; names may hold bytes that are no text."""
         branch = Branch(

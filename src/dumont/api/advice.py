@@ -12,6 +12,7 @@ from dumont.advisor.pricefile import dated_offers
 from dumont.advisor.reader.read import Reading, read
 from dumont.advisor.reader.text import Lang
 from dumont.advisor.shape import shape_of_config
+from dumont.api.calibration import factors
 from dumont.api.offers import ask_provider
 from dumont.api.site import Here, Site
 from dumont.client.advice import Advice, Question
@@ -40,6 +41,7 @@ async def advice(site: Here, question: Question) -> Advice:
         exchange=question.exchange,
         shape=shape_of_config(question.config) if question.config else None,
         fields=question.fields,
+        factors=await factors(site),
     )
     told = await asyncio.to_thread(_answer, reading, market, settings, question.explain)
     return msgspec.convert(told, Advice)

@@ -9,14 +9,27 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from dumont import __version__
-from dumont.api import advice, branches, doctor, drills, events, health, keys, offers, providers, sync, workspaces
+from dumont.api import (
+    advice,
+    branches,
+    calibration,
+    doctor,
+    drills,
+    events,
+    health,
+    keys,
+    offers,
+    providers,
+    sync,
+    workspaces,
+)
 from dumont.api.problem import describe, problem_response
 from dumont.api.site import Site
 from dumont.client.problem import PREFIX, Problem
 from dumont.errors import DumontError
 from dumont.i18n import _, use
 
-RESOURCES = (health, doctor, providers, offers, advice, workspaces, events, branches, sync, drills, keys)
+RESOURCES = (health, doctor, providers, offers, advice, calibration, workspaces, events, branches, sync, drills, keys)
 
 
 def create_app(site: Site, token: str) -> FastAPI:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import msgspec
 from fastapi import APIRouter
 
+from dumont.api.calibration import ADVISED, check_prediction
 from dumont.api.names import find_workspace
 from dumont.api.site import Here, Site
 from dumont.client.results import Address, AtRisk, ChunkKey, Launch, Meters, Replica, WorkspaceShown
@@ -42,7 +43,10 @@ async def launch(site: Here, wish: Launch) -> WorkspaceShown:
     most = wish.gpu.price_micros_per_hour_max
     if most is not None:
         policy = msgspec.structs.replace(policy, gpu_price_micros_per_hour_max=most)
+    check_prediction(wish.advised)
     row = await ask.launch(site.parts, wish.name, policy)
+    if wish.advised:
+        await site.parts.acts.note(wish.name, ADVISED, wish.advised)
     return shown(site, row, [])
 
 

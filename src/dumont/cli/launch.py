@@ -1,14 +1,18 @@
 """`dumont launch`: create a workspace."""
 
 import asyncio
+import sys
+from dataclasses import fields, replace
 from typing import Annotated
 
 import typer
 
-from dumont.cli.call import Json, Name, call
+from dumont.cli.call import Json, Name, call, fail
 from dumont.cli.output import console, print_json, state
 from dumont.client import Dumont
-from dumont.client.results import Launch, Wish, WorkspaceShown
+from dumont.client.advice import Choice
+from dumont.client.results import Fact, Launch, Wish, WorkspaceShown
+from dumont.errors import BadInput
 from dumont.i18n import _
 
 LOOK_EVERY_S = 0.2
@@ -28,6 +32,8 @@ def launch(
     max_price: Annotated[float | None, typer.Option(help=_("The most for the GPU machine, US$ an hour."))] = None,
     on_demand: Annotated[str, typer.Option(help=_("GPUs on demand: never, fallback or always."))] = "never",
     race: Annotated[int, typer.Option(help=_("Start so many GPU machines at once; the first ready one stays."))] = 1,
+    advise: Annotated[str, typer.Option(metavar="TEXT", help=_("What you want to do: the best value is rented."))] = "",
+    yes: Annotated[bool, typer.Option("--yes", help=_("With --advise: do not ask before renting."))] = False,
     wait_s: Annotated[float, typer.Option("--wait", help=_("Wait so many seconds until it serves."))] = 60.0,
     as_json: Json = False,
 ) -> None:
@@ -42,8 +48,18 @@ def launch(
         race=race,
         price_micros_per_hour_max=None if max_price is None else round(max_price * 1_000_000),
     )
+    advised: dict[str, Fact] = {}
+    if advise:
+        choice = _advised(advise, yes=yes, as_json=as_json)
+        wanted, advised = _as_told(choice, wanted), choice.advised
     wish = Launch(
-        name=name, run=run, on_standby=on_standby, on_switch=on_switch, return_to_gpu=not no_return, gpu=wanted
+        name=name,
+        run=run,
+        on_standby=on_standby,
+        on_switch=on_switch,
+        return_to_gpu=not no_return,
+        gpu=wanted,
+        advised=advised,
     )
     shown = call(lambda dumont: _launch(dumont, wish, wait_s), as_json=as_json)
     if as_json:
@@ -51,6 +67,37 @@ def launch(
         return
     console.print(f"[bold]{shown.name}[/]  {state(shown.state)}")
     console.print(_("Log in with `dumont ssh {name}`; HTTP is at {url}.").format(name=name, url=_url(shown)))
+
+
+def _advised(text: str, *, yes: bool, as_json: bool) -> Choice:
+    """The best value for a description, once a person has agreed to it. Ends with 1 without a choice or a yes."""
+    found = call(lambda dumont: dumont.advise(text), as_json=as_json)
+    choice = next((one for one in found.choices if one.name == "best_value"), None)
+    if choice is None or found.lack:
+        said = " ".join([found.message or _("There is nothing to recommend."), *found.questions])
+        fail(BadInput(said), as_json=as_json)
+    if not found.market.live:
+        fail(
+            BadInput(_("No provider offers such a machine here: add one with `dumont provider add`.")), as_json=as_json
+        )
+    if not yes:
+        if as_json or not sys.stdin.isatty():
+            fail(BadInput(_("Nothing was rented: say --yes to rent what is advised.")), as_json=as_json)
+        for line in (f"{choice.gpus} × {choice.gpu}, {choice.provider} {choice.region}", *choice.reasons):
+            console.print(line, markup=False)
+        typer.confirm(_("Rent it?"), abort=True)
+    return choice
+
+
+def _as_told(choice: Choice, wanted: Wish) -> Wish:
+    """The choice's wish; what was said on the command line counts above it."""
+    default, advised = Wish(), choice.wish
+    said = {
+        item.name: value
+        for item in fields(Wish)
+        if (value := getattr(wanted, item.name)) != getattr(default, item.name)
+    }
+    return replace(advised, **said)
 
 
 async def _launch(dumont: Dumont, wish: Launch, wait_s: float) -> WorkspaceShown:

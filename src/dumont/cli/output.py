@@ -133,6 +133,7 @@ def event_word(kind: str) -> str:
     """An event's kind in the reader's language; a kind we have no word for as it is."""
     words = {
         "launched": _("launched"),
+        "advised": _("advised"),
         "renting": _("renting"),
         "rented": _("rented"),
         "rent_failed": _("not rented"),

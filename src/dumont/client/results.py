@@ -265,7 +265,7 @@ class Wish:
 
 @dataclass(frozen=True, kw_only=True)
 class Launch:
-    """What to launch. Empty commands run nothing."""
+    """What to launch. Empty commands run nothing. `advised` is what was predicted of it, if it was advised."""
 
     name: str
     run: str = ""
@@ -273,6 +273,7 @@ class Launch:
     on_switch: str = ""
     return_to_gpu: bool = True
     gpu: Wish = field(default_factory=Wish)
+    advised: dict[str, Fact] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

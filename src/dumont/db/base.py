@@ -61,6 +61,9 @@ class Database(Protocol):
     async def events(self, workspace: str, limit: int = 200) -> list[Event]:
         """The newest `limit` events, oldest first."""
 
+    async def happened(self, kind: str, limit: int = 1000) -> list[Event]:
+        """The newest `limit` events of one kind, of all workspaces and deleted ones too, oldest first."""
+
     async def add_branch(self, branch: Branch) -> None:
         """Harmless when it is already there."""
 

@@ -135,6 +135,10 @@ class MemoryDatabase:
     async def events(self, workspace: str, limit: int = 200) -> list[Event]:
         return self._events.get(workspace, [])[-limit:] if limit > 0 else []
 
+    async def happened(self, kind: str, limit: int = 1000) -> list[Event]:
+        found = [event for events in self._events.values() for event in events if event.kind == kind]
+        return sorted(found, key=lambda event: event.at)[-limit:] if limit > 0 else []
+
     async def add_branch(self, branch: Branch) -> None:
         self._branches.setdefault(branch.workspace, {}).setdefault(branch.name, branch)
 

@@ -157,6 +157,11 @@ class SqlDatabase:
         newest = await self._read(query.order_by(tables.events.c.id.desc()).limit(limit))
         return [tables.event_of(row) for row in reversed(newest)]
 
+    async def happened(self, kind: str, limit: int = 1000) -> list[Event]:
+        query = sa.select(tables.events).where(tables.events.c.kind == kind)
+        newest = await self._read(query.order_by(tables.events.c.id.desc()).limit(limit))
+        return [tables.event_of(row) for row in reversed(newest)]
+
     async def add_branch(self, branch: Branch) -> None:
         try:
             await self._write(sa.insert(tables.branches).values(tables.row_of_branch(branch)))
