@@ -1,6 +1,7 @@
 """Advice: what to rent for a sentence, ranked over what all providers offer now. Asking rents nothing."""
 
 import asyncio
+from collections.abc import Sequence
 
 import msgspec
 from fastapi import APIRouter
@@ -13,18 +14,15 @@ from dumont.advisor.reader.read import Reading, read
 from dumont.advisor.reader.text import Lang
 from dumont.advisor.shape import shape_of_config
 from dumont.api.calibration import factors
-from dumont.api.offers import ask_provider
 from dumont.api.site import Here, Site
 from dumont.client.advice import Advice, Question
 from dumont.errors import BadInput
 from dumont.i18n import language, use
-from dumont.model.instance import Machine
-from dumont.model.offer import Need
+from dumont.model.offer import Offer
 
 TEXT_CHARS_MAX = 20_000
 ORGANISATION = "home"
 """Whoever holds this installation's token; there is one organisation until there are accounts."""
-ANY_GPU = Need(machine=Machine.GPU, gpus=1, on_demand=True)
 
 router = APIRouter()
 
@@ -61,11 +59,18 @@ async def _reading(site: Site, question: Question) -> Reading:
 
 async def _market(site: Site) -> Market:
     """What providers offer now; where none of them names a GPU (a trial on this machine), the price file."""
-    providers = site.parts.acts.providers.values()
-    answers = await asyncio.gather(*(ask_provider(site, one, ANY_GPU) for one in providers))
-    now = site.parts.clock.now().astimezone()
-    found = [offer for part, _ in answers for offer in part if offer.gpu]
-    beliefs = site.parts.acts.listing.beliefs
-    if not found and not any(why for _, why in answers):
+    acts, clock = site.parts.acts, site.parts.clock
+    whole = not await site.parts.database.workspaces()  # then the listing is of every machine, and just refreshed
+    found: list[Offer] = []
+    unanswered: list[str] = []
+    for provider in acts.providers.values():
+        listed = acts.listing.offers.get(provider.name, ())
+        offers: Sequence[Offer] = listed if whole else ()
+        if not offers:
+            offers, why = await site.glance.look(provider, listed, clock.monotonic())
+            unanswered += [why] if why else []
+        found += [offer for offer in offers if offer.gpu]
+    now, beliefs = clock.now().astimezone(), acts.listing.beliefs
+    if not found and not unanswered:
         return Market(offers=dated_offers(), now=now, live=False, beliefs=beliefs)
-    return Market(offers=found, now=now, live=True, beliefs=beliefs, notes=tuple(why for _, why in answers if why))
+    return Market(offers=found, now=now, live=True, beliefs=beliefs, notes=tuple(unanswered))

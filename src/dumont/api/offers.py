@@ -12,9 +12,9 @@ from dumont.errors import BadInput, ProviderError
 from dumont.market.cost import Priced
 from dumont.market.names import gpus
 from dumont.market.placement import rank
-from dumont.market.query import parse
+from dumont.market.query import Query, parse
 from dumont.market.reference import Comparison, compare
-from dumont.model.offer import Need, Offer
+from dumont.model.offer import Offer
 from dumont.provider.base import Provider
 
 ASK_S_MAX = 20.0
@@ -31,7 +31,7 @@ async def offers(site: Here, q: str = "", limit: int = 20) -> OffersFound:
     if not 1 <= limit <= LIMIT_MAX:
         raise BadInput(f"limit must lie between 1 and {LIMIT_MAX}")
     query = parse(q)
-    answers = await asyncio.gather(*(ask_provider(site, one, query.need) for one in site.parts.acts.providers.values()))
+    answers = await asyncio.gather(*(_ask(site, one, query) for one in site.parts.acts.providers.values()))
     found = [offer for part, _ in answers for offer in part if query.matches(offer)]
     now = site.parts.clock.now()
     ranked = query.sorted(rank(found, query.need, site.parts.acts.listing.beliefs, now.timestamp() / 3600))
@@ -65,12 +65,12 @@ async def prices(site: Here, product: str, days: float = 7.0) -> list[PriceShown
     ]
 
 
-async def ask_provider(site: Site, provider: Provider, need: Need) -> tuple[Iterable[Offer], str]:
+async def _ask(site: Site, provider: Provider, query: Query) -> tuple[Iterable[Offer], str]:
     """Its offers now; when it takes too long, or errs, those of the listing, and why."""
     listed = site.parts.acts.listing.offers.get(provider.name, ())
     try:
         async with asyncio.timeout(ASK_S_MAX):
-            return await provider.offers(need), ""
+            return await provider.offers(query.need), ""
     except TimeoutError:
         return listed, f"{provider.name}: no answer within {ASK_S_MAX:.0f} s; shown is what it offered before"
     except ProviderError as error:

@@ -9,6 +9,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from dumont.advisor.llm import LlmReader
+from dumont.api.glance import Glance
 from dumont.client.results import Check
 from dumont.control.ask import Parts
 
@@ -18,7 +19,8 @@ class Site:
     """One server process: its parts, where it lives, and the switch that ends it.
 
     `examine` finds out what this machine allows its provider. `stop` is set to end the server; `releasing` first lets
-    every machine go. `reader` reads descriptions with a language model, where a key for one is set.
+    every machine go. `reader` reads descriptions with a language model, where a key for one is set;
+    `glance` is what advice is given on.
     """
 
     parts: Parts
@@ -27,6 +29,7 @@ class Site:
     examine: Callable[[], Awaitable[list[Check]]]
     release: Callable[[], Awaitable[int]]
     reader: LlmReader | None = None
+    glance: Glance = field(default_factory=Glance)
     stop: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
