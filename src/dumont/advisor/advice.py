@@ -90,18 +90,18 @@ def advise(reading: Reading, market: Market, settings: Settings, estimator: Esti
     priced = price(market.offers, terms.need, market.beliefs, market.now.timestamp() / 3600)
     found = list(_assessed(errand, priced, base, estimator))
     ranked = _ranked(found, errand, terms, base)
-    few = _cheapest_of_each(priced)
+    few = _Glimpse(_cheapest_of_each(priced), base, estimator)
     now = ranked.choices.get(Name.CHEAPEST)
     ways: tuple[Cheaper, ...] = ()
     if errand.job is not None:
-        ways = cheaper(errand.job, now, partial(_keeping, errand, terms, few, base, estimator))
+        ways = cheaper(errand.job, now, partial(few.keeping, errand, terms))
     return replace(
         base,
         errand=errand,
         terms=terms,
         ranked=ranked,
         cheaper=ways,
-        ask=questions(workload, doubts(workload, partial(_decide, few, base, estimator), _tight(ranked))),
+        ask=questions(workload, doubts(workload, few.decide, _tight(ranked))),
         nearest=_nearest(found) if not ranked.choices else None,
         elsewhere=_elsewhere(ranked),
     )
@@ -130,19 +130,27 @@ def _cheapest_of_each(priced: Sequence[Priced]) -> list[Priced]:
     return list(first.values())
 
 
-def _keeping(
-    errand: Errand, terms: Terms, priced: Sequence[Priced], base: Advice, estimator: Estimator, job: Job
-) -> list[Candidate]:
-    other = replace(errand, job=job)
-    found = _assessed(other, priced, base, estimator)
-    return [one for one in found if is_wanted(one, other, terms) and one.fits and keeps(one, other, terms)]
+@dataclass(frozen=True)
+class _Glimpse:
+    """The cheapest offer of each type of machine, to try a question's other answers and a job's changes on."""
 
+    priced: Sequence[Priced]
+    base: Advice
+    estimator: Estimator
 
-def _decide(priced: Sequence[Priced], base: Advice, estimator: Estimator, workload: Workload) -> object:
-    errand, terms = errand_of(workload, base.settings.shape), terms_of(workload, base.rate, base.market.now)
-    ranked = _ranked(_assessed(errand, priced, base, estimator), errand, terms, base)
-    best = ranked.choices.get(Name.BEST_VALUE)
-    return ranked.lack, best.hardware if best else None
+    def keeping(self, errand: Errand, terms: Terms, job: Job) -> list[Candidate]:
+        """What fits and keeps to the terms once the errand's job is this one."""
+        other = replace(errand, job=job)
+        found = _assessed(other, self.priced, self.base, self.estimator)
+        return [one for one in found if is_wanted(one, other, terms) and one.fits and keeps(one, other, terms)]
+
+    def decide(self, workload: Workload) -> object:
+        """The recommendation for a workload, to be compared with another one's."""
+        base = self.base
+        errand, terms = errand_of(workload, base.settings.shape), terms_of(workload, base.rate, base.market.now)
+        ranked = _ranked(_assessed(errand, self.priced, base, self.estimator), errand, terms, base)
+        best = ranked.choices.get(Name.BEST_VALUE)
+        return ranked.lack, best.hardware if best else None
 
 
 def _tight(ranked: Ranked) -> dict[str, bool]:

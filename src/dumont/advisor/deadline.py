@@ -13,8 +13,8 @@ _DAYS = (
 _CLOCK = re.compile(r"\b(\d{1,2})(?::(\d\d))? ?(h|am|pm)\b")
 _SPAN = re.compile(r"\b\d{1,2}h-(\d{1,2})h\b")
 _PARTS = (
-    (r"cedo|morning|de manha", 9), (r"noon", 12), (r"tarde|afternoon", 18), (r"noite|night|evening", 22),
-    (r"madrugada|overnight", 7),
+    (r"madrugada|overnight|durante a noite", 7), (r"cedo|morning|de manha", 9), (r"noon", 12),
+    (r"tarde|afternoon", 18), (r"noite|night|evening", 22),
 )  # fmt: skip
 WORKDAY_ENDS = 18
 DAY_ENDS = 23
