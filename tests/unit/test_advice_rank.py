@@ -16,6 +16,7 @@ from dumont.advisor.exchange import rate_of
 from dumont.advisor.pricefile import RENTED_FROM, dated_offers
 from dumont.advisor.rank import Lack, Name, rank
 from dumont.advisor.reader.read import read
+from dumont.advisor.shortlist import shortlist
 from dumont.advisor.terms import terms_of
 from dumont.advisor.workload import Workload, workload_of
 from dumont.errors import BadInput
@@ -32,6 +33,7 @@ ESTIMATOR = Estimator()
 
 
 def offer(gpu: str, micros: int, *, count: int = 1, spot: bool = True, region: str = "US") -> Offer:
+    bids = spot and micros % 2 == 0
     return Offer(
         id=f"{gpu}-{count}-{micros}-{spot}-{region}",
         provider="vast",
@@ -39,7 +41,9 @@ def offer(gpu: str, micros: int, *, count: int = 1, spot: bool = True, region: s
         name="box",
         price_micros_per_hour=micros,
         spot=spot,
-        interruption=Interruption.PREEMPTED if spot else Interruption.NEVER,
+        interruption=Interruption.OUTBID if bids else Interruption.PREEMPTED if spot else Interruption.NEVER,
+        compute_micros_per_hour=micros,
+        min_bid_micros_per_hour=micros * 6 // 10 if bids else None,
         gpu=gpu,
         gpus=count,
         vram_mb=gpus()[gpu].usable_mb,
@@ -109,6 +113,19 @@ def test_the_cheapest_is_cheapest_and_the_fastest_fastest(workload: Workload, of
         assert fastest.hours.point <= other.hours.point
         assert best.cost_micros is not None
         assert best.cost_micros + 2e6 * best.hours.point <= other.cost_micros + 2e6 * other.hours.point + 1e-3
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(OFFERS, max_size=15))
+def test_the_shortlist_holds_the_cheapest_offer_of_each_type(offers: list[Offer]) -> None:
+    """Leaving offers unpriced saves half a second and must never cost a cent."""
+    terms = terms_of(Workload(), rate_of("USD"), NOW)
+    beliefs = Market(offers=offers, now=NOW, live=True).beliefs
+    least: dict[tuple[str, int], int] = {}
+    for one in price(offers, terms.need, beliefs, 0.0):
+        least.setdefault((one.offer.gpu, one.offer.gpus), one.micros_per_hour)
+    found = shortlist(offers, terms.need, beliefs, 0.0)
+    assert {(one.offer.gpu, one.offer.gpus): one.micros_per_hour for one in found} == least
 
 
 def test_the_sentence_of_the_issue_is_answered_from_the_price_file() -> None:

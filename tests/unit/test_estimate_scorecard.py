@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from dumont.advisor import bench
+from dumont.advisor.bench_ranking import MS_MAX
 from dumont.advisor.catalogue import catalogue
 from dumont.advisor.scorecard import Outcome, averaged, fit_check, grouped, scorecard, summary
 
@@ -119,6 +120,7 @@ def test_the_committed_figures_keep_what_is_promised() -> None:
     assert figures["speed"]["everything"]["median"] <= 0.25
     assert figures["speed"]["held"]["median"] <= 0.25
     assert figures["fits"]["wrong_on_own_card"] == []
+    assert all(one["ms"] <= MS_MAX for one in figures["answers_over_5000_offers"])
     page = (root / "docs/advisor.md").read_text()
     assert f"| all | {figures['memory']['everything']['rows']} |" in page
     far = [row for row in figures["memory"]["worst"] if abs(row["error"]) > 0.3]

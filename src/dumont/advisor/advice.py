@@ -17,12 +17,12 @@ from dumont.advisor.question import Question, questions
 from dumont.advisor.rank import Name, Ranked, is_wanted, keeps, rank
 from dumont.advisor.reader.read import Reading
 from dumont.advisor.shape import Shape
+from dumont.advisor.shortlist import shortlist, to_try
 from dumont.advisor.terms import Terms, terms_of
 from dumont.advisor.workload import REFUSED, Workload, workload_of
 from dumont.market.beliefs import Beliefs
 from dumont.market.cost import Priced
 from dumont.market.names import gpus
-from dumont.market.placement import rank as price
 from dumont.market.reference import Comparison, compare
 from dumont.model.offer import Offer
 
@@ -87,10 +87,10 @@ def advise(reading: Reading, market: Market, settings: Settings, estimator: Esti
     if workload.task in REFUSED:
         return base
     errand, terms = errand_of(workload, settings.shape), terms_of(workload, rate, market.now)
-    priced = price(market.offers, terms.need, market.beliefs, market.now.timestamp() / 3600)
+    priced = shortlist(market.offers, terms.need, market.beliefs, market.now.timestamp() / 3600)
     found = list(_assessed(errand, priced, base, estimator))
     ranked = _ranked(found, errand, terms, base)
-    few = _Glimpse(_cheapest_of_each(priced), base, estimator)
+    few = _Glimpse(to_try(priced, (one.hardware for one in ranked.choices.values())), base, estimator)
     now = ranked.choices.get(Name.CHEAPEST)
     ways: tuple[Cheaper, ...] = ()
     if errand.job is not None:
@@ -122,17 +122,9 @@ def _ranked(found: Sequence[Candidate], errand: Errand, terms: Terms, base: Advi
     return rank(found, errand, terms, base.market.beliefs.stake.value_micros_per_hour)
 
 
-def _cheapest_of_each(priced: Sequence[Priced]) -> list[Priced]:
-    """The cheapest offer of each type of machine: enough to tell which type would be chosen. `priced` is sorted."""
-    first: dict[tuple[str, int], Priced] = {}
-    for one in priced:
-        first.setdefault((one.offer.gpu, one.offer.gpus), one)
-    return list(first.values())
-
-
 @dataclass(frozen=True)
 class _Glimpse:
-    """The cheapest offer of each type of machine, to try a question's other answers and a job's changes on."""
+    """The cheapest offers of promising types of machine, to try a question's other answers and a job's changes on."""
 
     priced: Sequence[Priced]
     base: Advice

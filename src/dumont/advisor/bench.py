@@ -9,6 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from dumont.advisor.bench_ranking import rendered as ranking_lines
+from dumont.advisor.bench_ranking import timings
+from dumont.advisor.bench_reading import Report, score_reading
 from dumont.advisor.catalogue import Catalogue, catalogue
 from dumont.advisor.estimate.verdict import Estimator
 from dumont.advisor.job import job_from_row
@@ -49,17 +52,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     outcomes, left = speed_outcomes(_rows(chosen.data / "speed.csv"), known)
     speed = scorecard(outcomes, HELD_SPEED, reasons, all_far=False)
     check, milliseconds = fit_check(memory_rows, known), ranking_ms(known)
+    answered = timings()
+    reading = (
+        score_reading(chosen.data / "descriptions.jsonl") if (chosen.data / "descriptions.jsonl").is_file() else None
+    )
     text = page(memory, speed, check, milliseconds)
+    text += "\n".join(["", *ranking_lines(answered), *(_reading_lines(reading) if reading else [])])
     if chosen.out:
         figures = {
             "memory": asdict(memory), "speed": asdict(speed) | {"left_out": left}, "fits": asdict(check),
             "verdicts_for_5000_offers_cpu_ms": milliseconds,
+            "answers_over_5000_offers": [asdict(one) for one in answered],
+            "reading": _reading_figures(reading) if reading else None,
         }  # fmt: skip
         chosen.out.write_text(json.dumps(figures, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     if chosen.page:
         chosen.page.write_text(between_marks(chosen.page.read_text(encoding="utf-8"), text), encoding="utf-8")
     sys.stdout.write(text)
     return 0
+
+
+def _reading_figures(report: Report) -> dict[str, float]:
+    return {"rows": report.rows, "stated": report.stated, "right": report.right, "invented": len(report.invented)}
+
+
+def _reading_lines(report: Report) -> list[str]:
+    share = f"{report.right} of {report.stated} stated fields read exactly ({report.share:.1%})"
+    return ["### Reading", "", f"{report.rows} descriptions: {share}, {len(report.invented)} invented.", ""]
 
 
 def _rows(path: Path) -> list[dict[str, str]]:

@@ -125,8 +125,14 @@ class Assessor:
     def _suit(self, gpu: str, gpus: int) -> _Suited:
         if self._errand.job is None:
             return self._unmodelled(gpu, gpus)
-        found = [self._laid_out(gpu, *layout) for layout in layouts(self._errand, gpus)]
-        return next((one for one in found if one.fits), found[0])
+        first: _Suited | None = None
+        for layout in layouts(self._errand, gpus):
+            found = self._laid_out(gpu, *layout)
+            if found.fits:
+                return found
+            first = first or found
+        assert first is not None, "every job has a layout"
+        return first
 
     def _laid_out(self, gpu: str, job: Job, replicas: int) -> _Suited:
         verdict = self._estimator.verdict(job, gpu)

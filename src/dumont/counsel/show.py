@@ -71,7 +71,8 @@ def _merged(choices: list[Choice]) -> list[tuple[str, Choice]]:
 
 def _table(found: Advice) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    columns = (_("CHOICE"), _("GPU"), _("WHERE"), _("FITS"), _("TIME"), _("COST US$"), found.exchange.currency, "US$/h")
+    local = () if found.exchange.currency == "USD" else (found.exchange.currency,)
+    columns = (_("CHOICE"), _("GPU"), _("WHERE"), _("FITS"), _("TIME"), _("COST US$"), *local, "US$/h")
     for column in columns:
         table.add_column(column)
     for titles, one in _merged(found.choices):
@@ -88,7 +89,7 @@ def _row(titles: str, one: Choice, found: Advice) -> tuple[str, ...]:
         fits,
         "?" if one.hours is None else f"{number(one.hours)} h",
         "?" if one.cost is None else number(one.cost, 2),
-        "–" if one.cost_local is None else number(one.cost_local, 2),
+        *([] if found.exchange.currency == "USD" else ["–" if one.cost_local is None else number(one.cost_local, 2)]),
         number(one.cost_micros_per_hour / 1e6, 3),
     )
 
