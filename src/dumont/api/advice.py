@@ -67,7 +67,7 @@ async def _market(site: Site) -> Market:
         listed = acts.listing.offers.get(provider.name, ())
         offers: Sequence[Offer] = listed if whole else ()
         if not offers:
-            offers, why = await site.glance.look(provider, listed, clock.monotonic())
+            offers, why = await site.glance.look(provider, listed, clock)
             unanswered += [why] if why else []
         found += [offer for offer in offers if offer.gpu]
     now, beliefs = clock.now().astimezone(), acts.listing.beliefs
