@@ -53,12 +53,12 @@ class AddressOutcome:
 
 
 def standby_for(span_s: float, recording: Trace, setting: StandbySetting) -> Outcome:
-    """The standby over its recording, repeated for `span_s` and once more. Spot only, which is the harder case: the
-    control plane may also take one on demand, and keeps it.
+    """The standby over its recording, repeated for `span_s` and once more; placed as the control plane places it: spot as
+    long as there is one, else on demand, which is then kept.
     """
     policy = Ours(
         stake=Stake(value_micros_per_hour=100_000, restore_s=setting.start_s),
-        rules=Rules(spares=0, moves=Moves.NEVER, on_demand=OnDemand.NEVER),
+        rules=Rules(spares=0, moves=Moves.NEVER, on_demand=OnDemand.FALLBACK),
         micros=(setting.spot_micros, setting.on_demand_micros),
     )
     world = Setting(start_s=setting.start_s, spot_micros=setting.spot_micros, on_demand_micros=setting.on_demand_micros)
