@@ -53,8 +53,8 @@ class AddressOutcome:
 
 
 def standby_for(span_s: float, recording: Trace, setting: StandbySetting) -> Outcome:
-    """The standby over its recording, repeated for `span_s` and once more; placed as the control plane places it: spot as
-    long as there is one, else on demand, which is then kept.
+    """The standby over its recording, repeated for `span_s` and once more. Placed as the control plane places it: spot
+    as long as there is one, else on demand, which is then kept.
     """
     policy = Ours(
         stake=Stake(value_micros_per_hour=100_000, restore_s=setting.start_s),
