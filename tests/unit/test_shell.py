@@ -11,12 +11,14 @@ import msgspec
 import pytest
 
 from dumont.control.act import Acts, Landing
+from dumont.control.ask import Parts, release_everything
 from dumont.control.hub import Hub
 from dumont.control.observe import Observatory
 from dumont.control.shell import Shell
 from dumont.control.sweep import Sweeper
 from dumont.control.vault import Vault
 from dumont.db.memory import MemoryDatabase
+from dumont.errors import ProviderError
 from dumont.model.commit import CommitId
 from dumont.model.instance import Instance, InstanceState, Machine, Role
 from dumont.model.policy import Policy
@@ -377,3 +379,19 @@ async def test_sync_asks_the_primary_and_is_unknown_without_one(world: World) ->
     gpu.die()
     await settle()
     assert (await world.hub.sync("train", 5.0)).outcome == "unknown"
+
+
+async def test_one_providers_error_keeps_no_others_machines(world: World) -> None:
+    """Whoever lets everything go wants no bill; and what may still be rented must not be written down as gone (I4)."""
+    await running(world)
+    elsewhere = MemoryProvider(world.clock, Random(2), name="elsewhere")
+    elsewhere.faults.outage = True
+    world.acts.providers = {"elsewhere": elsewhere, **world.acts.providers}
+    row = next(iter(await world.database.instances()))
+    stranded = replace(row, id="gpu-there", provider="elsewhere", state=InstanceState.RENTED)
+    await world.database.add_instance(stranded)
+    parts = Parts(world.acts, world.hub, world.observatory, world.shell, None, None, Random(3))  # type: ignore[arg-type]
+    with pytest.raises(ProviderError, match="elsewhere"):
+        await release_everything(parts)
+    assert world.provider.rented == []
+    assert [one.id for one in await world.database.instances()] == ["gpu-there"]
