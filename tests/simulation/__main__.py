@@ -21,6 +21,7 @@ def main(arguments: list[str]) -> int:
             outcome = simulate(seed, calm=seed % 8 == 0)
         except AssertionError:
             traceback.print_exc()
+            print(f"SEED={seed} fails", flush=True)
             failed.append(seed)
             if given.get("KEEP_GOING"):
                 continue

@@ -6,7 +6,7 @@ from typing import Any
 
 from dumont.control.decide import decide
 from dumont.control.view import BeginSwitch, ChangeAckSet, Notify, Release, ReleaseReason, Rent, View, Voice, Witness
-from dumont.model.instance import Instance
+from dumont.model.instance import Instance, Machine
 from dumont.model.offer import Interruption, Offer
 from dumont.model.policy import OnDemand, Policy, Wish
 from dumont.model.workspace import State, Workspace
@@ -91,6 +91,17 @@ def test_the_relieved_machine_makes_room_for_the_one_that_came() -> None:
     alone = on_cpu(ack_set=NOBODY, ack_version=2, state=State.DEGRADED, policy=FALLBACK)
     later = a_view(seen("c", leading("c", peers=(), ack_version=2)), former, ready, row=alone)
     assert Release("g", ReleaseReason.EXTRA) in do(later)
+
+
+def test_a_spot_gpu_that_is_being_taken_back_relieves_nobody() -> None:
+    """Its replacement on demand would count as leaving itself, and one more would be rented at every look."""
+    leaves = seen_leading(status=leading(leaving="preempted"))
+    row = a_workspace(policy=FALLBACK, state=State.SWITCHING, switching_to="c", promoted_at=NOW - timedelta(minutes=9))
+    missing = a_view(leaves, seen_following(), row=row)
+    assert do(replace(missing, offers=(on_demand("b"),))) == [Rent(Machine.GPU, on_demand("b"))]
+    replacement = booting("g2", instance=replace(fallback(created_at=NOW), id="g2"))
+    coming = a_view(leaves, seen_following(), replacement, row=row)
+    assert do(replace(coming, offers=(on_demand("b"),))) == []
 
 
 def test_gpu_and_standby_of_one_pass_are_rented_from_different_providers() -> None:

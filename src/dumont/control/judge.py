@@ -75,9 +75,10 @@ class Case:
         return wanted and instance.machine is Machine.GPU and not instance.spot
 
     def is_relieved(self, sighting: Sighting) -> bool:
-        """Whether it is a fallback, and a spot GPU is there that can take over."""
+        """Whether it is a fallback, and a spot GPU is there that can take over and will stay."""
         others = (s for s in self.present if s is not sighting and s.instance.machine is Machine.GPU)
-        return self.is_fallback(sighting) and any(s.instance.spot and self.can_lead(s) for s in others)
+        able = (s for s in others if s.instance.spot and self.can_lead(s) and not self.is_taken_back(s))
+        return self.is_fallback(sighting) and any(able)
 
     def is_fresh(self, sighting: Sighting) -> bool:
         """Whether its status still tells the present."""
