@@ -2,6 +2,9 @@
 
 from typing import TYPE_CHECKING
 
+from dumont.control.history import PROMOTED
+from dumont.control.view import Reason
+from dumont.model.instance import Machine as Kind
 from dumont.model.workspace import Workspace
 from dumont.provider.memory import Faults
 from tests.simulation.machine import Machine
@@ -68,8 +71,18 @@ class Mischief:
             world.start_server()
 
     def switchovers(self, row: Workspace) -> int:
-        """How often the epoch may have grown in a calm world: none of its faults justifies a promotion."""
-        return 0
+        """How often the epoch may have grown in a calm world: none of its faults justifies a promotion.
+
+        Only a GPU on demand may be moved away from, to the CPU and from there to the spot GPU that came for it.
+        """
+        rows, grown, may_move = self._world.database._instances, 0, False
+        for event in self._world.database._events.get(row.name, []):
+            if event.kind == PROMOTED:
+                grown += may_move and event.facts["reason"] == Reason.SWITCHOVER
+                leads = rows[str(event.facts["instance"])]
+                comes_from_gpu, may_move = may_move, leads.machine is Kind.GPU and not leads.spot
+                may_move = row.policy.return_to_gpu and (may_move or (comes_from_gpu and leads.machine is Kind.CPU))
+        return grown
 
     # --- machines
 

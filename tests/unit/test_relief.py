@@ -63,6 +63,15 @@ def test_who_always_wants_on_demand_is_not_moved() -> None:
     assert do(leads_on_demand(row=a_workspace(policy=policy), offers=(gpu("a"),))) == []
 
 
+def test_without_the_way_back_to_a_gpu_nobody_comes_for_a_fallback() -> None:
+    """The workspace would be moved to the CPU, and stay there beside two GPUs that are paid for."""
+    policy = Policy(gpu=FALLBACK.gpu, gpu_price_micros_per_hour_max=2_000_000, return_to_gpu=False)
+    row = a_workspace(policy=policy)
+    assert do(leads_on_demand(row=row, offers=(gpu("a"),))) == []
+    beside = seen("g2", idle("g2", 3), instance=relief())
+    assert not [a for a in do(leads_on_demand(beside, row=row)) if isinstance(a, BeginSwitch)]
+
+
 def test_the_relief_stays_while_it_boots() -> None:
     """It would be let go as the second of its kind, and rented again for ever."""
     view = leads_on_demand(booting("g2", instance=relief(created_at=NOW)), offers=(gpu("b"),))

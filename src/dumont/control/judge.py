@@ -69,9 +69,12 @@ class Case:
         return sighting.status is not None and bool(sighting.status.leaving)
 
     def is_fallback(self, sighting: Sighting) -> bool:
-        """Whether it is a GPU on demand, rented only because there was no spot one."""
-        instance = sighting.instance
-        wanted = self.row.policy.gpu.on_demand is OnDemand.FALLBACK
+        """Whether it is a GPU on demand, rented only because there was no spot one, that the workspace may move from.
+
+        The way to a spot one leads by the CPU, so it is closed where nobody returns from there without being asked.
+        """
+        instance, policy = sighting.instance, self.row.policy
+        wanted = policy.gpu.on_demand is OnDemand.FALLBACK and policy.return_to_gpu
         return wanted and instance.machine is Machine.GPU and not instance.spot
 
     def is_relieved(self, sighting: Sighting) -> bool:

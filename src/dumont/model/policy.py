@@ -52,8 +52,9 @@ class Wish(msgspec.Struct, frozen=True):
 class Policy(msgspec.Struct, frozen=True):
     """How a workspace is kept. Durations in seconds.
 
-    `return_to_gpu`: switch back to a GPU once one has caught up. `settle_s`: the least time between two switchovers,
-    doubled for each failover of the last hour (flapping). `barrier_timeout_s`: when a barrier answers unknown.
+    `return_to_gpu`: switch back to a GPU once one has caught up; without it a fallback on demand stays, too.
+    `settle_s`: the least time between two switchovers, doubled for each failover of the last hour (flapping).
+    `barrier_timeout_s`: when a barrier answers unknown.
     `value_micros_per_hour`: what an hour without the GPU is worth, in millionths of a US dollar.
     """
 
