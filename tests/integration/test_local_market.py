@@ -93,6 +93,51 @@ async def test_a_link_can_be_slowed_where_the_kernel_allows(short_dir: Path) -> 
         assert taken_s > 1.5
 
 
+SYNC = """
+import os, sys, time
+for call in (os.fsync, os.fdatasync):
+    began = time.monotonic()
+    with open("data", "wb") as file:
+        file.write(b"x")
+        file.flush()
+        call(file.fileno())
+    print(time.monotonic() - began, file=open("note", "a"))
+print("done", file=open("note", "a"))
+"""
+
+
+@MODES
+async def test_the_disks_of_machines_can_be_slow(short_dir: Path, mode: Mode) -> None:
+    """What must be durable before it is acknowledged waits for its disk, as on a host that others use, too."""
+    async with landlord(short_dir, mode, ("python3", "-c", SYNC)) as provider:
+        provider.slow_disks(0.3)
+        await rent(provider, "gpu-1")
+        await until(lambda: note(short_dir).endswith("done\n"), "it wrote")
+        assert all(float(line) >= 0.3 for line in note(short_dir).split()[:2])
+
+
+async def test_a_machine_with_a_slow_disk_ends_as_any_other(short_dir: Path) -> None:
+    """In the middle of an fsync, with a notice that its processes get themselves; nothing of it stays."""
+    sync_forever = 'trap "echo told >> note; exit 0" TERM; echo started >> note; while :; do sync note; done'
+    async with landlord(short_dir, Mode.PLAIN, ("sh", "-c", sync_forever, "sh")) as provider:
+        provider.slow_disks(0.1)
+        await rent(provider, "gpu-1")
+        await until(lambda: note(short_dir) == "started\n", "it started")
+        await provider.preempt("gpu-1", grace_s=5.0)
+        assert note(short_dir) == "started\ntold\n"
+        await provider.resume("gpu-1")
+        await until(lambda: note(short_dir).endswith("told\nstarted\n"), "it started again")
+        await provider.kill("gpu-1")
+        assert processes("gpu-1", cloud_key(short_dir)) == []
+
+
+async def test_a_number_that_was_half_written_keeps_nobody_from_renting(short_dir: Path) -> None:
+    """A server that is killed between emptying the file and filling it leaves it empty."""
+    async with landlord(short_dir, Mode.NETNS) as provider:
+        (short_dir / "instances/.last-number").write_text("")
+        await rent(provider, "gpu-1")
+
+
 async def test_a_machine_without_a_network_of_its_own_has_no_link_to_slow(short_dir: Path) -> None:
     """Said in words, instead of a drill that proves nothing."""
     async with landlord(short_dir, Mode.PLAIN) as provider:

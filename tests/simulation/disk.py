@@ -55,7 +55,7 @@ class _Durable:
 
 
 class SimDisk:
-    """Port `Disk`. `durable` survives `power_cut`; `full` and `failing` are faults."""
+    """Port `Disk`. `durable` survives `power_cut`; `full`, `failing` and `slow_s`, the longest fsync, are faults."""
 
     checks_itself = True
 
@@ -65,6 +65,7 @@ class SimDisk:
         self.durable = _Durable()
         self.full = False
         self.failing = False
+        self.slow_s = 0.0
         self._broken = False
         self._rebooted = False
         self._blobs: dict[bytes, bytes] = {}
@@ -164,6 +165,8 @@ class SimDisk:
 
     async def _fsync(self) -> None:
         await self._pause()
+        if self.slow_s:
+            await asyncio.sleep(self._rng.uniform(0, self.slow_s))
         if self.failing or self._broken:
             self._broken = True
             raise NotDurable("fsync: input/output error")

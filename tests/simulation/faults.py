@@ -44,9 +44,11 @@ class Mischief:
             self._kill_machine, self._kill_machine, self._cut, self._cut, self._crash_engine, self._crash_server,
             self._freeze_server, self._fill_disk, self._break_fsync, self._power_cycle, self._slow_network,
             self._provider_lies, self._heal, self._stubborn, self._kill_primary, self._cut_primary,
-            self._split, self._black_out, *self._market.hostile(),
+            self._split, self._black_out, self._slow_disk, *self._market.hostile(),
         ]  # fmt: skip
-        harmless = [self._crash_server, self._freeze_server, self._provider_lies, *self._market.harmless()]
+        harmless = [
+            self._crash_server, self._freeze_server, self._provider_lies, self._slow_disk, *self._market.harmless(),
+        ]  # fmt: skip
         focus = [fault for fault in hostile + harmless if fault.__name__ in world.surroundings.swaps.focus]
         while world.clock.monotonic() < end:
             await world.clock.sleep(rng.expovariate(1 / 2.5))
@@ -64,6 +66,7 @@ class Mischief:
         self._market.heal()
         for machine in world.machines.values():
             machine.disk.full = machine.disk.failing = False
+            machine.disk.slow_s = 0.0
             machine.stubborn = 0.0
             if machine.source:
                 machine.source.stubborn = 0.0
@@ -153,6 +156,12 @@ class Mischief:
         if machine := self.victim():
             self.say(f"fsync fails on {machine.id}")
             machine.disk.failing = True
+
+    def _slow_disk(self) -> None:
+        """Nothing is lost, and nobody is dead: what is slow is only slow (I6)."""
+        if machine := self.some_machine():
+            machine.disk.slow_s = self._rng.choice([0.02, 0.2, 0.6])
+            self.note(f"an fsync of {machine.id} takes up to {machine.disk.slow_s} s")
 
     def _stubborn(self) -> None:
         if machine := self.some_machine():

@@ -12,6 +12,7 @@ the lock is handed to the machine's first process, so whoever gets the lock know
 import asyncio
 import contextlib
 import fcntl
+import importlib.util
 import json
 import os
 import re
@@ -56,6 +57,8 @@ OFFERS = (
 
 DUDS = {Boots.FAIL.value: ("sh", "-c", "exit 1"), Boots.NEVER.value: ("sh", "-c", "exec sleep infinity")}
 """What runs instead of the agent in a machine that is to come to nothing."""
+SLOW_DISK = (sys.executable, "-m", "dumont.provider.slow_disk")
+SLOW_DISK_NEEDS = "pyseccomp"
 
 Equip = Callable[[Disk, Boot, Machine, Cable | None], None]
 """Puts on a new machine's disk what its first process starts from."""
@@ -138,6 +141,7 @@ class LocalProvider:
         self.capacity = dict(capacity)
         self.boots = Boots.WELL
         self.server_host = "127.0.0.1"
+        self._fsync_s = 0.0
         self._command = tuple(command)
         self._boot_delay_s = boot_delay_s
         self._network: Network | None = None
@@ -271,6 +275,15 @@ class LocalProvider:
             raise NotPossibleHere("Only machines with a network of their own have a link to slow. That needs root.")
         await self._network.slow(number, mbps)
 
+    def slow_disks(self, fsync_s: float) -> None:
+        """Let each fsync in machines rented from now on take so much longer, in seconds, by `provider.slow_disk`.
+
+        0 lets them be. Raises NotPossibleHere.
+        """
+        if fsync_s and importlib.util.find_spec(SLOW_DISK_NEEDS) is None:
+            raise NotPossibleHere("Slow disks need a package more. Install it with: pip install 'dumont[drills]'")
+        self._fsync_s = fsync_s
+
     def reserve(self, label: str, offer: Offer, boot: Boot) -> str:
         """Write down that this machine is to be rented, and answer the address that it will have. Raises NoCapacity."""
         directory = Directory(self._instances / label)
@@ -327,6 +340,7 @@ class LocalProvider:
                     "run_dir": f"root/{RUN}",
                     "boot_delay_s": self._boot_delay_s,
                     "boots": self.boots.value,
+                    "fsync_s": self._fsync_s,
                     "cable": asdict(cable) if cable else None,
                 }
             )
@@ -346,6 +360,8 @@ class LocalProvider:
             self.equip(disk, boot, machine, cable)
         first = DUDS.get(intent.get("boots", ""), (*self._command, str(disk.inside(RUN))))
         command = argv(disk, self.home, directory.label, cable, first)
+        if fsync_s := intent.get("fsync_s"):
+            command = [*SLOW_DISK, str(fsync_s), *command]
         with (directory.path / "log").open("ab") as log:
             process = await asyncio.create_subprocess_exec(
                 *launch(directory.started, float(intent["boot_delay_s"]), command),
@@ -379,7 +395,8 @@ class LocalProvider:
         """A cable's number, used again as late as possible: others may still dial the machine that had it."""
         used = {_number(directory) for directory in directories}
         last = self._instances / ".last-number"
-        start = int(last.read_text()) if last.exists() else 0
+        written = last.read_text() if last.exists() else ""
+        start = int(written) if written.isdigit() else 0  # a server that died as it wrote leaves nothing
         for number in chain(range(max(start + 1, NUMBERS.start), NUMBERS.stop), NUMBERS):
             if number not in used:
                 last.write_text(str(number))
