@@ -8,6 +8,7 @@ import pytest
 from dumont.model.commit import Kind
 from dumont.replication.cut import Cut, Cutter, Pace
 from dumont.replication.ports import BlobSink, Grabbed, Happening, Hint, Reading
+from dumont.snapshot.check import check_shape
 from dumont.snapshot.tree import TOP, Tree
 from tests.simulation.disk import Files, SimSource
 from tests.simulation.pair import Stage, passes, play
@@ -155,6 +156,61 @@ def test_a_file_renamed_during_a_fuzzy_cut_is_found_under_its_new_name(known: bo
         cut = await cutter.cut(nowhere)
         assert cutter.tree.get(b"new") is not None and cutter.tree.get(b"old") is None
         assert {b"old", b"new"} <= set(cut.fuzzy)
+
+    play(story)
+
+
+class Torn(Scripted):
+    """A source whose directory `d` is not there whenever it is read, while `d/f` is. `times`: how often at most."""
+
+    def __init__(self, files: Files, stage: Stage) -> None:
+        super().__init__(files, stage)
+        self.times = 10**6
+
+    async def copy(self, path: bytes, sink: BlobSink) -> Reading:
+        return Reading(path, None) if self._is_torn(path) else await super().copy(path, sink)
+
+    async def grab(self, paths: "list[bytes] | set[bytes]", bytes_max: int) -> list[Grabbed]:
+        grabbed = await super().grab(paths, bytes_max)
+        return [Grabbed(one.path, None) if self._is_torn(one.path) else one for one in grabbed]
+
+    def _is_torn(self, path: bytes) -> bool:
+        self.times -= path == b"d"
+        return path == b"d" and self.times >= 0
+
+
+@pytest.mark.parametrize("stubborn", [0.0, 1.0], ids=["though nobody seems to move", "while everybody moves"])
+def test_a_file_in_what_is_no_directory_is_neither_committed_nor_called_consistent(stubborn: float) -> None:
+    """It was read at another moment than what it lies in, and no standby would take such a commit."""
+
+    async def story(stage: Stage) -> None:
+        source = Torn(stage.gpu.disk.files, stage)
+        cutter = Cutter(source, Tree(), stage.clock, Pace(rounds_max=3))
+        source.stubborn = stubborn
+        source.write(b"d/f", b"1")
+        source.write(b"g", b"2")
+        cut = await cutter.cut(nowhere)
+        assert not cut.consistent and b"d/f" in cut.fuzzy
+        changes = cutter.take_changes()
+        check_shape(cutter.tree, changes)
+        assert {change.path for change in changes} == {TOP, b"g"}
+        source.times, source.stubborn = 0, 0.0
+        assert (await cutter.cut(nowhere)).consistent
+        assert cutter.tree.root() == stage.gpu.disk.files.tree().root()
+
+    play(story)
+
+
+def test_what_was_read_at_two_moments_is_read_again_at_one() -> None:
+    """One torn reading costs another freeze, and no more."""
+
+    async def story(stage: Stage) -> None:
+        source = Torn(stage.gpu.disk.files, stage)
+        cutter = Cutter(source, Tree(), stage.clock, Pace(rounds_max=3))
+        source.times = 1
+        source.write(b"d/f", b"1")
+        assert (await cutter.cut(nowhere)).consistent
+        assert cutter.tree.root() == stage.gpu.disk.files.tree().root()
 
     play(story)
 

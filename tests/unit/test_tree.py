@@ -62,6 +62,35 @@ def test_chunks_are_there_as_long_as_some_file_holds_them(some: list[Change]) ->
     assert not tree.has_chunk(HOLE)
 
 
+@given(changes, changes)
+def test_every_path_is_found_from_above_whatever_lies_between(first: list[Change], second: list[Change]) -> None:
+    """Whoever reads a tree that moves may find a name and miss its directory; such a name must not hide for ever."""
+    tree = Tree()
+    tree.apply([*first, *second])
+    held = [path for path, _ in tree.entries()]
+    assert tree.below(TOP) == [path for path in held if path != TOP]
+    for path in held:
+        assert tree.below(path) == [other for other in held if other != path and is_under(other, path)]
+    for path in held:
+        tree.remove(path)
+    assert tree.children(TOP) == [] and tree.root() == Tree().root()
+
+
+def is_under(path: bytes, above: bytes) -> bool:
+    return above == TOP or path.startswith(above + b"/")
+
+
+def test_a_name_whose_directory_is_not_known_counts() -> None:
+    """Two trees with one root hold the same names, those too: a standby compares nothing else."""
+    tree = Tree({TOP: DIRECTORY})
+    before = tree.root()
+    tree.put(b"d/e/f", Entry(Kind.FILE, 0o644, 0, 0, 0))
+    assert tree.below(b"d") == [b"d/e/f"] and tree.get(b"d") is None
+    assert tree.root() != before
+    tree.remove(b"d/e/f")
+    assert tree.root() == before and tree.below(TOP) == []
+
+
 def test_every_attribute_counts() -> None:
     """Two trees with one root are one tree, in every corner."""
     base = Entry(Kind.FILE, 0o644, 1, 2, 3, size=5, chunks=(b"1" * 32,), xattrs=((b"user.a", b"b"),), link=b"x")

@@ -13,7 +13,7 @@ from dumont.errors import BadInput
 from dumont.model.commit import Change, Entry, Kind
 from dumont.replication.ports import BlobSink, Grabbed, Happening, Hint, Reading, Source
 from dumont.replication.watch import DirtySet
-from dumont.snapshot.tree import TOP, Tree
+from dumont.snapshot.tree import TOP, Tree, parent_of
 
 _BATCH = 128
 _PATH_COST_BYTES = 64 * 2**10  # opening a file takes about as long as reading so much
@@ -112,6 +112,8 @@ class Cutter:
             await self._copy_until_little_is_left(sink, rounds=1 if attempt else self.pace.rounds_max)
             rest = await self._freeze_for_the_rest(sink)
             frozen_s += rest.frozen_s
+            if rest.whole:
+                self._dirty.declare(self._misplaced())
             if rest.whole and not self._dirty:
                 return Cut(consistent=not rest.too_large, fuzzy=rest.too_large, frozen_s=frozen_s)
         return Cut(consistent=False, fuzzy=await self._fuzzy(sink, rest), frozen_s=frozen_s)
@@ -214,8 +216,23 @@ class Cutter:
             moved.update(paths, (hint.path for hint in later))
             if not vanished:
                 break
+        while misplaced := self._misplaced():  # no disk can hold them; they are dirty, and read again by the next cut
+            self._dirty.declare(misplaced)
+            moved |= misplaced
+            for path in misplaced:
+                self._set(path, None)
         kinds = ((path, self.tree.get(path)) for path in moved)
         return tuple(sorted(path for path, entry in kinds if entry is None or entry.kind is Kind.FILE))
+
+    def _misplaced(self) -> set[bytes]:
+        """Paths that changed and that lie, by the index, in what is no directory: not all was read at one moment."""
+        found: set[bytes] = set()
+        for path in self._before:
+            if not _is_directory(self.tree.get(path)):
+                found.update(self.tree.below(path))
+            if path != TOP and path in self.tree and not _is_directory(self.tree.get(parent_of(path))):
+                found.add(path)
+        return found
 
     def _note(self, reading: Reading) -> None:
         """Put into the index what a path was found to hold."""
@@ -240,3 +257,7 @@ class Cutter:
             self.tree.remove(path)
         else:
             self.tree.put(path, entry)
+
+
+def _is_directory(entry: Entry | None) -> bool:
+    return entry is not None and entry.kind is Kind.DIRECTORY

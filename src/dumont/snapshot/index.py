@@ -44,7 +44,7 @@ class Known:
 
 
 class Index:
-    """Paths with what is known of them. Only single reads and writes are safe from several threads."""
+    """Paths with what is known of them. While others read, one thread at a time may write."""
 
     def __init__(self) -> None:
         self._known: dict[bytes, Known] = {}
@@ -60,13 +60,26 @@ class Index:
     def put(self, path: bytes, known: Known) -> None:
         """Remember what `path` held."""
         self._known[path] = known
-        if path != TOP:
-            self._children.setdefault(parent_of(path), set()).add(path)
+        while path != TOP:  # up to the top: what is above may be unknown, and what is below must be found from there
+            above = parent_of(path)
+            children = self._children.get(above)
+            if children is not None:
+                children.add(path)
+                return
+            self._children[above] = {path}
+            path = above
 
     def drop(self, path: bytes) -> None:
         """Know nothing of `path` any more."""
-        if self._known.pop(path, None) and path != TOP:
-            self._children[parent_of(path)].discard(path)
+        if self._known.pop(path, None) is None:
+            return
+        while path != TOP and path not in self._known and path not in self._children:
+            above = parent_of(path)
+            children = self._children[above]
+            children.discard(path)
+            if not children:
+                del self._children[above]
+            path = above
 
     def below(self, path: bytes) -> list[bytes]:
         """Every known path strictly under `path`."""
@@ -74,7 +87,7 @@ class Index:
         waiting = [path]
         while waiting:
             children = self._children.get(waiting.pop(), ())
-            found += children
+            found += [path for path in children if path in self._known]
             waiting += children
         return found
 

@@ -77,9 +77,10 @@ class LiveTree:
                 signature, entry = signature_of(seen), known.get(path)
                 if entry is None or not _has_attributes(entry, signature):
                     continue
-                if self.index.get(path) is None:
-                    self.index.put(path, Known(signature, entry, racy=True))
-                self._links.note(path, signature.inode)
+                with self._lock:
+                    if self.index.get(path) is None:
+                        self.index.put(path, Known(signature, entry, racy=True))
+                    self._links.note(path, signature.inode)
 
     def close(self) -> None:
         """Let go of the thread that grabs."""

@@ -21,7 +21,10 @@ encode_listing = msgspec.msgpack.Encoder().encode
 
 
 class Tree:
-    """A mutable map of paths to entries that knows its root. A parent need not be put before its children."""
+    """A mutable map of paths to entries that knows its root. A parent need not be put before its children.
+
+    Whoever reads a tree that moves may find a name, and none of the directory above it: such a name counts like any.
+    """
 
     def __init__(self, entries: Mapping[bytes, Entry] | None = None) -> None:
         self._entries: dict[bytes, Entry] = {}
@@ -49,8 +52,8 @@ class Tree:
         self._count(before, -1)
         self._count(entry, +1)
         self._entries[path] = entry
-        if path != TOP:
-            self._names.setdefault(parent_of(path), set()).add(name_of(path))
+        if before is None:
+            self._hang(path)
         self._forget(path)
 
     def remove(self, path: bytes) -> None:
@@ -59,11 +62,7 @@ class Tree:
         if before is None:
             return
         self._count(before, -1)
-        if path != TOP:
-            names = self._names[parent_of(path)]
-            names.discard(name_of(path))
-            if not names:
-                del self._names[parent_of(path)]
+        self._unhang(path)
         self._forget(path)
 
     def apply(self, changes: Iterable[Change]) -> None:
@@ -75,18 +74,18 @@ class Tree:
                 self.put(change.path, change.entry)
 
     def children(self, path: bytes) -> list[bytes]:
-        """Names directly under `path`, sorted."""
+        """Names directly under `path`, sorted, also those that have no entry but lead to one."""
         return sorted(self._names.get(path, ()))
 
     def below(self, path: bytes) -> list[bytes]:
-        """Every path strictly under `path`, parents before their children."""
+        """Every path with an entry strictly under `path`, parents before their children."""
         found: list[bytes] = []
         waiting = [path]
         while waiting:
             at = waiting.pop()
-            for name in self.children(at):
-                found.append(join(at, name))
-                waiting.append(found[-1])
+            below = [join(at, name) for name in self._names.get(at, ())]
+            found += [path for path in below if path in self._entries]
+            waiting += [path for path in below if path in self._names]
         return sorted(found)
 
     def entries(self) -> Iterator[tuple[bytes, Entry]]:
@@ -151,6 +150,27 @@ class Tree:
             is_directory = entry is None or entry.kind is Kind.DIRECTORY
             listing.append((name, entry, self._ids.get(child, NOTHING) if is_directory else b""))
         return listing
+
+    def _hang(self, path: bytes) -> None:
+        """Make `path` reachable from the top, through directories that have no entry where it must be."""
+        while path != TOP:
+            above = parent_of(path)
+            names = self._names.get(above)
+            if names is not None:
+                names.add(name_of(path))
+                return
+            self._names[above] = {name_of(path)}
+            path = above
+
+    def _unhang(self, path: bytes) -> None:
+        """Take the name of `path` away, and those above it that led nowhere else."""
+        while path != TOP and path not in self._entries and path not in self._names:
+            above = parent_of(path)
+            names = self._names[above]
+            names.discard(name_of(path))
+            if not names:
+                del self._names[above]
+            path = above
 
     def _forget(self, path: bytes) -> None:
         self._ids.pop(path, None)
