@@ -8,13 +8,14 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from dumont.agent.freeze import Freezer
-from dumont.agent.processes import state
+from dumont.agent.boot import RunDir
+from dumont.agent.freeze import Freezer, Ledger, stop_all
+from dumont.agent.processes import Process, read, state
 from tests.integration.household import Household, household, states, within
 
 COUNTERS = """
@@ -22,6 +23,12 @@ for n in 1 2 3 4 5 6 7 8 9; do
   ( i=0; while true; do i=$((i+1)); echo $i > $(dirname "$0")/../count.$n; sleep 0.002; done ) &
 done
 wait
+"""
+TRACER = """
+import ctypes, sys, time
+PTRACE_ATTACH = 16
+print(ctypes.CDLL(None).ptrace(PTRACE_ATTACH, int(sys.argv[1]), None, None), flush=True)
+time.sleep(1000)
 """
 THREADS = """
 import mmap, sys, threading, time
@@ -99,6 +106,85 @@ def test_every_thread_stands_still(house: Household, freezer: Freezer) -> None:
         assert memory.read_bytes() == before
         freezer.thaw()
         time.sleep(0.01)
+
+
+@pytest.fixture
+def sleepers() -> Iterator[Callable[[], Process]]:
+    """Starts processes that sleep, and ends them with the test."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start() -> Process:
+        started.append(subprocess.Popen(["sleep", "1000"]))
+        process = read(started[-1].pid)
+        assert process is not None
+        return process
+
+    yield start
+    for one in started:
+        one.kill()
+        one.wait()
+
+
+def test_a_child_that_one_leaves_who_ends_while_we_look_is_stopped(
+    short_dir: Path, sleepers: Callable[[], Process]
+) -> None:
+    """He counts as standing still, and was all that the look had found: his child would write into the commit."""
+    ledger = Ledger(run_in(short_dir))
+    parent, child = sleepers(), sleepers()
+    os.kill(parent.pid, signal.SIGKILL)
+    os.waitpid(parent.pid, 0)
+    looks = iter(([[parent]], [[child]], [[child]]))
+    assert stop_all(ledger, lambda: next(looks), time.monotonic() + 60.0)
+    assert state(child.pid) == "T"
+    ledger.let_run()
+    ledger.close()
+
+
+def test_a_child_that_comes_as_long_as_we_look_is_not_overlooked(
+    short_dir: Path, sleepers: Callable[[], Process]
+) -> None:
+    """Somebody stopped by others moves no more, and yet this look may have missed what he begot before."""
+    ledger = Ledger(run_in(short_dir))
+    parent, child = sleepers(), sleepers()
+    os.kill(parent.pid, signal.SIGSTOP)
+    within(5.0, lambda: state(parent.pid) == "T", "it stopped")
+    looks = iter(([[parent]], [[parent], [child]], [[parent], [child]]))
+    assert stop_all(ledger, lambda: next(looks), time.monotonic() + 60.0)
+    assert state(child.pid) == "T"
+    ledger.let_run()
+    assert state(parent.pid) == "T", "who was stopped before was continued"
+    ledger.close()
+
+
+@pytest.mark.parametrize("is_ours", [False, True], ids=["by a stranger", "by one of the workload"])
+def test_one_that_is_traced_stands_still_if_its_tracer_does(
+    short_dir: Path, sleepers: Callable[[], Process], *, is_ours: bool
+) -> None:
+    """A debugger from elsewhere lets it run whenever it likes; then nobody knows, and a commit must not say it does."""
+    ledger = Ledger(run_in(short_dir))
+    traced = sleepers()
+    (short_dir / "tracer.py").write_text(TRACER)
+    command = [sys.executable, str(short_dir / "tracer.py"), str(traced.pid)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as tracing:
+        try:
+            assert tracing.stdout is not None
+            if tracing.stdout.readline() != b"0\n":
+                pytest.skip("the kernel lets us trace nobody")
+            within(5.0, lambda: state(traced.pid) == "t", "its tracer holds it")
+            tracer = read(tracing.pid)
+            assert tracer is not None
+            workload = [[tracer, traced]] if is_ours else [[traced]]
+            assert stop_all(ledger, lambda: workload, time.monotonic() + 60.0) is is_ours
+            ledger.let_run()
+        finally:
+            tracing.kill()
+    ledger.close()
+
+
+def run_in(directory: Path) -> RunDir:
+    """An empty run directory."""
+    (directory / "apart").mkdir()
+    return RunDir(directory / "apart")
 
 
 def test_ten_processes_are_frozen_and_thawed_in_a_few_milliseconds(house: Household, freezer: Freezer) -> None:

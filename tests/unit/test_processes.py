@@ -69,6 +69,20 @@ def test_an_orphan_of_a_parent_that_ended_during_the_scan_is_found(tmp_path: Pat
     assert depths[22] == 1
 
 
+def test_one_that_is_taken_away_while_we_read_makes_no_stranger_of_its_child(tmp_path: Path) -> None:
+    """The kernel says 0 for its parent then; its child would be taken for one of ours by nobody, and run on."""
+    proc = Proc(tmp_path)
+    proc.add(21, 0, threads=0)
+    assert read(21, str(tmp_path)) is None
+    family = proc.family()
+    found = {22: Process(22, 21, "S", 1, 2200)}
+    proc.add(22, 10)
+    depths = {10: 0}
+    family._place(22, found, depths)
+    assert depths[22] == 1
+    assert pids(family.generations()) == [[22]]
+
+
 def test_who_ended_during_the_scan_is_nobody(tmp_path: Path) -> None:
     """A parent and its child both gone: no endless search, no error."""
     proc = Proc(tmp_path)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 
 from dumont.agent.boot import RunDir
-from dumont.agent.processes import Family, Process, is_still, read, read_pids
+from dumont.agent.processes import STILL, TRACED, Family, Process, holders, is_still, read, read_pids, thread_states
 
 FREEZE_TIMEOUT_S = 0.020
 _POLL_S = 50e-6
@@ -96,20 +96,31 @@ class Ledger:
 def stop_all(ledger: Ledger, workload: Callable[[], list[list[Process]]], until: float) -> bool:
     """Stop every process of `workload` and those it still begets; True once all stand still, False at `until`.
 
+    All stand still when a look at who there is finds nobody who moves, and nobody whom the look before did not find
+    and leave standing: one that ends while we look may leave a child that this look missed. False as well, at once,
+    when a stranger traces one of them, and may let it run whenever he likes.
     Who was stopped before (by a user's Ctrl-Z, say) is not written down, and so never continued by us.
     """
+    stood: set[tuple[int, int]] | None = None
     while True:
-        all_stood = True
-        for generation in workload():
-            moving = [process for process in generation if not is_still(process)]
-            all_stood &= not moving
+        generations = workload()
+        seen = {(process.pid, process.started) for generation in generations for process in generation}
+        is_done = stood is not None and seen <= stood
+        traced: list[int] = []
+        for generation in generations:
+            states = [(process, thread_states(process)) for process in generation]
+            moving = [process for process, now in states if not now <= STILL]
+            traced += [process.pid for process, now in states if TRACED in now]
+            is_done &= not moving
             ledger.stop(moving)
             while not all(is_still(process) for process in moving):
                 if time.monotonic() >= until:
                     return False
                 time.sleep(_POLL_S)
-        if all_stood:
-            return True
+        if is_done:
+            pids = {pid for pid, _ in seen}
+            return all(holders(pid) <= pids for pid in traced)
+        stood = seen
         if time.monotonic() >= until:
             return False
 

@@ -16,6 +16,9 @@ PROC = "/proc"
 STILL = frozenset("TtZX")
 """States of a thread that runs nothing: stopped, stopped by its tracer, ended."""
 
+TRACED = "t"
+"""The state of a thread that its tracer holds."""
+
 FOREIGN_S = 1.0
 """For how long a process is known to be none of ours. Its number can't come round again in that time."""
 
@@ -34,11 +37,16 @@ class Process(NamedTuple):
 
 
 def read(pid: int, proc: str = PROC) -> Process | None:
-    """The process of that number now; None when there is none."""
+    """The process of that number now; None when there is none.
+
+    Of one that is taken away while we read, the kernel tells no threads, and 0 for its parent, which it never had.
+    """
     line = _line(f"{proc}/{pid}/stat")
     if line is None:
         return None
     fields = line[line.rindex(b")") + 2 :].split(None, 20)  # the name before it may hold anything
+    if int(fields[17]) == 0:
+        return None
     return Process(pid, int(fields[1]), fields[0].decode(), int(fields[17]), int(fields[19]))
 
 
@@ -50,17 +58,39 @@ def state(pid: int) -> str:
 
 def is_still(process: Process) -> bool:
     """Whether no thread of it runs now; True when it has ended."""
+    return thread_states(process) <= STILL
+
+
+def thread_states(process: Process) -> set[str]:
+    """The states that its threads are in now; none when it has ended."""
     if process.threads == 1:
         now = read(process.pid)
         if now is None or now.started != process.started:
-            return True
+            return set()
         if now.threads == 1:
-            return now.state in STILL
+            return {now.state}
     try:
         threads = os.listdir(f"{PROC}/{process.pid}/task")
     except (FileNotFoundError, ProcessLookupError):
-        return True
-    return all(_thread_state(process.pid, thread) in STILL for thread in threads)
+        return set()
+    return {_thread_state(process.pid, thread) for thread in threads}
+
+
+def holders(pid: int) -> set[int]:
+    """The processes whose tracing holds a thread of `pid` still now; 0 stands for one that we can't see.
+
+    Such a thread runs on as soon as its tracer says so.
+    """
+    found = set()
+    try:
+        for thread in os.listdir(f"{PROC}/{pid}/task"):
+            status = _status(f"{PROC}/{pid}/task/{thread}/status")
+            if status.get("State", "").startswith(TRACED):
+                tracer = status.get("TracerPid", "0")  # a thread's number
+                found.add(int(_status(f"{PROC}/{tracer}/status").get("Tgid", "0")))
+    except (FileNotFoundError, ProcessLookupError):
+        pass  # it has ended
+    return found
 
 
 class Family:
@@ -168,6 +198,16 @@ def _numbers(proc: str = PROC) -> Iterator[int]:
 def _thread_state(pid: int, thread: str) -> str:
     line = _line(f"{PROC}/{pid}/task/{thread}/stat")
     return chr(line[line.rindex(b")") + 2]) if line else "X"
+
+
+def _status(path: str) -> dict[str, str]:
+    """The fields of a /proc/PID/status; none when what it tells of has ended."""
+    try:
+        text = Path(path).read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return {}
+    fields = (line.partition(b":") for line in text.splitlines())
+    return {name.decode(errors="replace"): value.decode(errors="replace").strip() for name, _, value in fields}
 
 
 def _line(path: str) -> bytes | None:
