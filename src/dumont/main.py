@@ -204,10 +204,10 @@ async def _site(
     database = await open_database(f"sqlite:///{home.database}")
     rented = await _open_providers(home, clock, open_provider)
     acts = Acts(database, {one.name: one for one in rented.providers}, landing, clock, random.SystemRandom())
+    await acts.listing.learner.load()
     observatory = Observatory(clock)
     hub = Hub(database, observatory, authority, vault, clock)
-    shell = Shell(acts, hub, observatory, clock)
-    parts = Parts(acts, hub, observatory, shell, vault, keyring, random.SystemRandom())
+    parts = Parts(acts, hub, observatory, Shell(acts, hub, observatory, clock), vault, keyring, random.SystemRandom())
     loops: list[asyncio.Task[None]] = []
 
     async def release() -> int:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dumont.market.bids import BidHistory, best_bid, bid_levels, headroom_share, outbid_hazard
+from dumont.market.bids import Bidding, BidHistory, best_bid, bid_levels, headroom_share, outbid_hazard
 from dumont.market.cost import Part, Stake, expected_cost, machine_micros, micros
 from dumont.market.hazard import Hazard, Prior
 from dumont.model.offer import Interruption, Offer
@@ -97,7 +97,7 @@ def test_without_its_parts_the_whole_price_is_the_machines() -> None:
 def test_a_bid_is_raised_when_being_outbid_is_dear() -> None:
     """The bid is a decision: what an interruption costs decides how far above the lowest it goes."""
     idle, precious = Stake(value_micros_per_hour=0), Stake(value_micros_per_hour=200_000_000, restore_s=300.0)
-    none = (BidHistory(), DAILY, 0.0)
+    none = Bidding(BidHistory(), DAILY, 0.0)
     low, high = best_bid(bidding(), CALM, idle, none), best_bid(bidding(), CALM, precious, none)
     assert low is not None and high is not None
     assert low.offer.bid_micros_per_hour == 400_000
@@ -109,7 +109,7 @@ def test_a_history_of_spikes_decides_the_level() -> None:
     """A price that jumps by a third every few hours makes it worth to bid above the spikes, and no further."""
     samples = tuple((float(hour), 530_000 if hour % 6 == 5 else 400_000) for hour in range(600))
     stake = Stake(value_micros_per_hour=50_000_000, restore_s=180.0)
-    found = best_bid(bidding(), CALM, stake, (BidHistory(samples), DAILY, 600.0))
+    found = best_bid(bidding(), CALM, stake, Bidding(BidHistory(samples), DAILY, 600.0))
     assert found is not None
     assert 530_000 <= found.offer.bid_micros_per_hour <= 600_000
 
@@ -126,7 +126,7 @@ def test_crossings_count_only_rises_above_the_bid() -> None:
 def test_a_higher_bid_is_never_outbid_more_without_a_history(one: int, other: int) -> None:
     """With nothing seen the prior alone speaks, and it must not reward bidding less."""
     low, high = sorted((one, other))
-    rates = [outbid_hazard(bidding(), bid, BidHistory(), DAILY, 0.0).per_hour for bid in (low, high)]
+    rates = [outbid_hazard(bidding(), bid, Bidding(BidHistory(), DAILY, 0.0)).per_hour for bid in (low, high)]
     assert rates[0] >= rates[1]
     assert 0 < headroom_share(1.0) < headroom_share(0.1) < headroom_share(0.0) == 1.0
 
@@ -135,11 +135,11 @@ def test_no_bid_goes_above_what_is_allowed() -> None:
     """The policy's highest price holds for bids as well."""
     assert max(bid_levels(bidding(), 450_000)) <= 450_000
     assert bid_levels(bidding(), 399_999) == []
-    assert best_bid(bidding(), CALM, STAKE, (BidHistory(), DAILY, 0.0), 399_999) is None
+    assert best_bid(bidding(), CALM, STAKE, Bidding(BidHistory(), DAILY, 0.0), 399_999) is None
 
 
 def test_what_takes_no_bid_is_paid_as_listed() -> None:
     """Google and on-demand machines have a price and nothing to decide."""
-    found = best_bid(on_demand(), CALM, STAKE, (BidHistory(), DAILY, 0.0))
+    found = best_bid(on_demand(), CALM, STAKE, Bidding(BidHistory(), DAILY, 0.0))
     assert found is not None and found.offer.bid_micros_per_hour == 0
     assert found.price_micros_per_hour == pytest.approx(3_000_000)

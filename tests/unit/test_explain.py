@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dumont.market.bids import BidHistory, best_bid
+from dumont.market.bids import Bidding, BidHistory, best_bid
 from dumont.market.cost import Part, Stake, expected_cost
 from dumont.market.explain import explain, hazard_text
 from dumont.market.hazard import Hazard, Prior
@@ -33,7 +33,7 @@ def test_the_calculation_can_be_done_by_hand_from_the_line() -> None:
 def test_a_bid_is_shown_beside_the_lowest_that_wins() -> None:
     """Who pays more than the market asks wants to see by how much."""
     bidding = offer(price=400_000, interruption=Interruption.OUTBID, min_bid_micros_per_hour=400_000)
-    found = best_bid(bidding, Hazard(1.0, 1000.0), STAKE, (BidHistory(), Prior(1.0, 24.0), 0.0))
+    found = best_bid(bidding, Hazard(1.0, 1000.0), STAKE, Bidding(BidHistory(), Prior(1.0, 24.0), 0.0))
     assert found is not None
     assert "$0.4000" in explain(found, STAKE)[0].how
 

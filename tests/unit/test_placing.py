@@ -351,10 +351,10 @@ def test_nobody_switches_back_to_a_machine_that_is_leaving() -> None:
 
 
 def test_a_leaving_spare_is_let_go_and_another_rented_if_it_pays() -> None:
-    """It will be of no use to anybody."""
+    """It will be of no use to anybody; and that its provider takes it back is what its record is to say."""
     spare = seen("g2", idle("g2", 3, leaving=LEAVING), instance=instance("g2", gpu("d", 1_000)))
     view = spare_view(spare)
-    assert (released(view), rented(view)) == ([Release("g2", ReleaseReason.EXTRA)], ["b"])
+    assert (released(view), rented(view)) == ([Release("g2", ReleaseReason.EXTRA, Why.PREEMPTED)], ["b"])
 
 
 def test_a_leaving_primary_that_is_gone_is_failed_over_as_any_other() -> None:

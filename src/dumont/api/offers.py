@@ -10,6 +10,7 @@ from dumont.api.site import Here, Site
 from dumont.client.results import Compared, Hazard, OffersFound, OfferShown, PriceShown
 from dumont.errors import BadInput, ProviderError
 from dumont.market.cost import Priced
+from dumont.market.lives import Held, held
 from dumont.market.names import gpus
 from dumont.market.placement import rank
 from dumont.market.query import Query, parse
@@ -33,12 +34,13 @@ async def offers(site: Here, q: str = "", limit: int = 20) -> OffersFound:
     query = parse(q)
     answers = await asyncio.gather(*(_ask(site, one, query) for one in site.parts.acts.providers.values()))
     found = [offer for part, _ in answers for offer in part if query.matches(offer)]
-    now = site.parts.clock.now()
-    ranked = query.sorted(rank(found, query.need, site.parts.acts.listing.beliefs, now.timestamp() / 3600))
+    now, beliefs = site.parts.clock.now(), site.parts.acts.listing.beliefs
+    now_h = now.timestamp() / 3600
+    ranked = query.sorted(rank(found, query.need, beliefs, now_h))
     return OffersFound(
         at=now.isoformat(),
         matching=len(ranked),
-        offers=[_shown(priced) for priced in ranked[:limit]],
+        offers=[_shown(priced, held(beliefs.lives_of(priced.offer), now_h)) for priced in ranked[:limit]],
         references=[_compared(one) for one in _references(ranked[:limit])],
         unanswered=[why for _, why in answers if why],
     )
@@ -83,7 +85,8 @@ def _references(ranked: Iterable[Priced]) -> list[Comparison]:
     return compare(first.gpu, max(1, first.gpus), providers=REFERENCES) if first else []
 
 
-def _shown(priced: Priced) -> OfferShown:
+def _shown(priced: Priced, own: Held) -> OfferShown:
+    """`own`: our own machines that stand behind its hazard."""
     offer = priced.offer
     return OfferShown(
         id=offer.id,
@@ -108,8 +111,16 @@ def _shown(priced: Priced) -> OfferShown:
         bid_micros_per_hour=offer.bid_micros_per_hour,
         cost_micros_per_hour=priced.micros_per_hour,
         parts={part.value: micros for part, micros in priced.parts},
-        hazard=Hazard(per_hour=priced.hazard.per_hour, low=priced.hazard.low, high=priced.hazard.high),
+        hazard=Hazard(
+            per_hour=priced.hazard.per_hour,
+            low=priced.hazard.low,
+            high=priced.hazard.high,
+            own_lives=own.lives,
+            own_interrupted=own.interrupted,
+            own_hours=own.hours,
+        ),
         seen_at=offer.seen_at.isoformat() if offer.seen_at else None,
+        idle_gpu=offer.idle_gpu,
     )
 
 

@@ -70,6 +70,8 @@ def _show(found: OffersFound, history: list[PriceShown], explain: bool) -> None:
 
 def _row(one: OfferShown) -> tuple[str, ...]:
     what = f"{one.gpus} × {one.gpu}" if one.gpus > 1 else one.gpu or one.name
+    if one.idle_gpu:
+        what += f" + {one.idle_gpu}"
     memory = one.vram_mb if one.gpu else one.ram_mb
     hazard = one.hazard
     return (
@@ -101,6 +103,14 @@ def _explain(one: OfferShown) -> None:
     console.print(f"    {number(one.cost_micros_per_hour / 1e6, 6):>14}  {_('expected cost, US$ an hour')}")
     if one.bid_micros_per_hour:
         console.print(f"    {_('bid')}: US$ {number(one.bid_micros_per_hour / 1e6, 4)}/h")
+    if one.idle_gpu:
+        said = _("{provider} rents no machine without a GPU: {gpu} is in the price, and idle")
+        console.print(f"    {said.format(provider=one.provider, gpu=one.idle_gpu)}")
+    if one.interruption != "never":
+        said = _("our own machines behind its interruptions: {lives}, held for {hours} h; taken away: {interrupted}")
+        own = one.hazard
+        text = said.format(lives=own.own_lives, hours=number(own.own_hours, 1), interrupted=own.own_interrupted)
+        console.print(f"    {text}", highlight=False)
 
 
 def _show_history(first: OfferShown, history: list[PriceShown]) -> None:

@@ -142,11 +142,18 @@ class ProviderShown:
 
 @dataclass(frozen=True, kw_only=True)
 class Hazard:
-    """Interruptions an hour: what is expected, and the interval that holds it with a probability of 90 %."""
+    """Interruptions an hour: what is expected, and the interval that holds it with a probability of 90 %.
+
+    `own_lives` counts machines of our own that stand behind it, of the last 30 days, `own_interrupted` those that were
+    taken away, `own_hours` how long they were held together.
+    """
 
     per_hour: float
     low: float
     high: float
+    own_lives: int = 0
+    own_interrupted: int = 0
+    own_hours: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,6 +188,7 @@ class OfferShown:
     parts: dict[str, int]
     hazard: Hazard
     seen_at: str | None = None
+    idle_gpu: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

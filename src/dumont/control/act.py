@@ -29,8 +29,10 @@ from dumont.control.view import (
 )
 from dumont.db.base import Database
 from dumont.errors import DumontError, IllegalMove, NoCapacity, ProviderError
+from dumont.market.cost import machine_micros
 from dumont.model.event import Event
 from dumont.model.instance import Instance, InstanceState
+from dumont.model.offer import Interruption
 from dumont.model.workspace import Workspace, move
 from dumont.provider.base import Boot, Offer, Provider, Why
 from dumont.wire.identity import token_hash
@@ -177,6 +179,7 @@ class Acts:
             domain=offer.domain,
             spot=offer.spot,
             boot_s_max=offer.boot_s_max,
+            bid_micros_per_hour=machine_micros(offer) if offer.interruption is Interruption.OUTBID else 0,
         )
         await self.database.add_instance(instance)
         await self.note(row.name, "renting", {"instance": instance_id, "offer": offer.name, "provider": offer.provider})
@@ -191,6 +194,7 @@ class Acts:
             ended = action.why.value or action.reason.value
             let_go = replace(instance, state=InstanceState.RELEASING, ended=ended, ended_at=self.clock.now())
             await self.database.save_instance(let_go)
+            self.listing.learner.note(await self.database.instance(instance.id) or let_go)  # as the record has it
             host = "" if instance.state is InstanceState.INTENDED else instance.host  # it was perhaps never asked
             facts: dict[str, Fact] = {"instance": instance.id, "reason": action.reason.value, "host": host}
             facts["machine"] = instance.machine.value

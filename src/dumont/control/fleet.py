@@ -37,7 +37,7 @@ def _let_go_of_lost(case: Case, sighting: Sighting, now: datetime) -> list[Actio
     if case.is_ended(sighting):
         return [Release(instance.id, ReleaseReason.GONE, sighting.why)]
     if instance.branch in case.view.branches:
-        return [Release(instance.id, ReleaseReason.BRANCH_SAVED)]
+        return [Release(instance.id, ReleaseReason.BRANCH_SAVED, _word(case, sighting))]
     since_s = (now - case.row.promoted_at).total_seconds() if case.row.promoted_at else 0.0
     if case.quiet_s(sighting) > timing.fence_timeout_s or since_s > timing.branch_timeout_s:
         given_up = Notify("branch_given_up", {"instance": instance.id, "branch": instance.branch})
@@ -55,7 +55,15 @@ def _let_go(case: Case, sighting: Sighting, now: datetime) -> list[Action]:
     if _may_have_led(case, sighting) and reason is not ReleaseReason.EXTRA:
         return fence(case, sighting)
     holds_nothing = case.row.primary_id == "" or (sighting.status is None and not _may_have_led(case, sighting))
-    return [Release(sighting.instance.id, reason, sighting.why)] if holds_nothing or case.is_serving else []
+    if not (holds_nothing or case.is_serving):
+        return []
+    return [Release(sighting.instance.id, reason, _word(case, sighting))]
+
+
+def _word(case: Case, sighting: Sighting) -> Why:
+    """What its provider said of its end; an announcement that it takes the machine back is such a word."""
+    announced = sighting.why is Why.UNTOLD and case.is_taken_back(sighting)
+    return Why.PREEMPTED if announced else sighting.why
 
 
 def _is_former_primary(case: Case, sighting: Sighting) -> bool:

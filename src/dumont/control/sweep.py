@@ -4,6 +4,7 @@ A provider that errs says nothing about any machine (I6): its phases become unkn
 """
 
 import asyncio
+from dataclasses import replace
 
 import structlog
 
@@ -11,6 +12,7 @@ from dumont.clock import Clock
 from dumont.control.act import Acts
 from dumont.control.observe import Observatory
 from dumont.errors import NoSuchInstance, ProviderError
+from dumont.market.lives import TAKEN
 from dumont.model.instance import Instance, InstanceState
 from dumont.provider.base import Machinery, Phase, Provider, Why
 
@@ -64,6 +66,7 @@ class Sweeper:
             else:
                 self._missing.pop(found.id, None)
                 self._saw(found.id, machine.phase, machine.why)
+                await self._note_taken(found, machine)
         listed = {machine.label for machine in machines}
         for row in before:
             if row.state is InstanceState.RENTED and row.id not in listed:
@@ -82,6 +85,14 @@ class Sweeper:
             self._saw(row.id, Phase.UNKNOWN)
         else:
             self._saw(row.id, machine.phase, machine.why)
+
+    async def _note_taken(self, row: Instance, machine: Machinery) -> None:
+        """What the provider took away is written down at once: it may come back, or be let go for another reason."""
+        if row.ended or machine.why not in TAKEN or row.state is not InstanceState.RENTED:
+            return
+        taken = replace(row, ended=machine.why.value, ended_at=self._clock.now())
+        await self._acts.database.save_instance(taken)
+        self._acts.listing.learner.note(taken)
 
     async def _sweep_for_ever(self, provider: Provider) -> None:
         while True:

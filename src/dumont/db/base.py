@@ -7,6 +7,7 @@ from typing import Protocol
 from dumont.model.branch import Branch
 from dumont.model.event import Event
 from dumont.model.instance import Instance
+from dumont.model.observed import BidPoint, CapacityAnswer, Look
 from dumont.model.offer import PricePoint
 from dumont.model.workspace import Wanted, Workspace
 
@@ -80,3 +81,27 @@ class Database(Protocol):
         """From that moment on, of one product or all, oldest first."""
 
     async def drop_prices(self, before: datetime) -> None: ...
+
+    async def spot_lives(self, since: datetime) -> list[Instance]:
+        """Spot instances that are still held, and those that ended at that moment or later, oldest first."""
+
+    async def add_bids(self, points: Iterable[BidPoint]) -> None:
+        """Harmless when repeated; the first of two for one slice at one moment counts. All of them, or none."""
+
+    async def bids(self, since: datetime, provider: str = "") -> list[BidPoint]:
+        """From that moment on, of one provider or all, oldest first."""
+
+    async def add_capacity(self, answer: CapacityAnswer) -> None:
+        """Harmless when repeated."""
+
+    async def capacities(self, provider: str = "") -> list[CapacityAnswer]:
+        """The newest answer for each domain, of one provider or all, by domain."""
+
+    async def save_look(self, look: Look, before: datetime | None) -> bool:
+        """False, and nothing is changed, unless the provider's last look was at `before` (None: there was none)."""
+
+    async def looks(self, provider: str = "") -> list[Look]:
+        """The last look of one provider or all, by provider."""
+
+    async def drop_observed(self, before: datetime) -> None:
+        """Forget bids and capacity answers older than that, but none that is the last of its slice or domain."""

@@ -3,16 +3,19 @@
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
+from typing import TypeVar
 
 from dumont.clock import Clock, SystemClock
 from dumont.errors import NameTaken, NoSuchWorkspace
 from dumont.model.branch import Branch
 from dumont.model.event import Event
 from dumont.model.instance import Instance, InstanceState
+from dumont.model.observed import BidPoint, CapacityAnswer, Look
 from dumont.model.offer import PricePoint
 from dumont.model.workspace import State, Wanted, Workspace
 
 _ORDER = list(InstanceState)
+_Row = TypeVar("_Row")
 
 
 class MemoryDatabase:
@@ -26,6 +29,9 @@ class MemoryDatabase:
         self._events: dict[str, list[Event]] = {}
         self._branches: dict[str, dict[str, Branch]] = {}
         self._prices: dict[tuple[datetime, str, str, str, bool], PricePoint] = {}
+        self._bids: dict[tuple[str, datetime], BidPoint] = {}
+        self._capacities: dict[tuple[str, datetime], CapacityAnswer] = {}
+        self._looks: dict[str, Look] = {}
 
     async def close(self) -> None:
         """Nothing to give back."""
@@ -157,9 +163,49 @@ class MemoryDatabase:
     async def drop_prices(self, before: datetime) -> None:
         self._prices = {key: point for key, point in self._prices.items() if point.at >= before}
 
+    async def spot_lives(self, since: datetime) -> list[Instance]:
+        ends = {row.id: row.ended_at or row.gone_at for row in self._instances.values() if row.spot}
+        ended = {name for name, end in ends.items() if end is not None and end < since}
+        return [row for row in await self.instances(gone=True) if row.id in ends.keys() - ended]
+
+    async def add_bids(self, points: Iterable[BidPoint]) -> None:
+        for point in points:
+            self._bids.setdefault((point.slice, point.at), point)
+
+    async def bids(self, since: datetime, provider: str = "") -> list[BidPoint]:
+        found = [point for point in self._bids.values() if point.at >= since and provider in ("", point.provider)]
+        return sorted(found, key=lambda point: (point.at, point.slice))
+
+    async def add_capacity(self, answer: CapacityAnswer) -> None:
+        self._capacities.setdefault((answer.domain, answer.at), answer)
+
+    async def capacities(self, provider: str = "") -> list[CapacityAnswer]:
+        newest = {domain: answer for (domain, _), answer in sorted(self._capacities.items())}
+        return [answer for answer in newest.values() if provider in ("", answer.provider)]
+
+    async def save_look(self, look: Look, before: datetime | None) -> bool:
+        last = self._looks.get(look.provider)
+        if (last.at if last else None) != before:
+            return False
+        self._looks[look.provider] = look
+        return True
+
+    async def looks(self, provider: str = "") -> list[Look]:
+        return [look for name, look in sorted(self._looks.items()) if provider in ("", name)]
+
+    async def drop_observed(self, before: datetime) -> None:
+        self._bids = _without_old(self._bids, before)
+        self._capacities = _without_old(self._capacities, before)
+
     def _as_seen(self, seen: Workspace) -> Workspace | None:
         """The row, if it still has the epoch and the version of the ack set that the caller saw."""
         row = self._workspaces.get(seen.name)
         if row is None or (row.epoch, row.ack_version) != (seen.epoch, seen.ack_version):
             return None
         return row
+
+
+def _without_old(rows: dict[tuple[str, datetime], _Row], before: datetime) -> dict[tuple[str, datetime], _Row]:
+    """Those from `before` on, and the last one of each name."""
+    last = dict(sorted(rows))
+    return {key: row for key, row in rows.items() if key[1] >= before or key[1] == last[key[0]]}

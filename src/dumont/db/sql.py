@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -21,6 +23,7 @@ from dumont.errors import NameTaken, NoSuchWorkspace, NotPossibleHere
 from dumont.model.branch import Branch
 from dumont.model.event import Event
 from dumont.model.instance import Instance, InstanceState
+from dumont.model.observed import BidPoint, CapacityAnswer, Look
 from dumont.model.offer import PricePoint
 from dumont.model.workspace import State, Wanted, Workspace
 
@@ -191,6 +194,56 @@ class SqlDatabase:
         async with self._engine.begin() as connection:
             await connection.execute(sa.delete(tables.prices).where(_PRICE.at < before))
 
+    async def spot_lives(self, since: datetime) -> list[Instance]:
+        end = sa.func.coalesce(_INSTANCE.ended_at, _INSTANCE.gone_at)
+        query = sa.select(tables.instances).where(_INSTANCE.spot, sa.or_(end.is_(None), end >= since))
+        return [tables.instance_of(row) for row in await self._read(query.order_by(_INSTANCE.created_at, _INSTANCE.id))]
+
+    async def add_bids(self, points: Iterable[BidPoint]) -> None:
+        await self._add_new(tables.bids, [asdict(point) for point in points])
+
+    async def bids(self, since: datetime, provider: str = "") -> list[BidPoint]:
+        query = sa.select(tables.bids).where(_BID.at >= since).order_by(_BID.at, _BID.slice)
+        if provider:
+            query = query.where(_BID.provider == provider)
+        return [BidPoint(**row) for row in await self._read(query)]
+
+    async def add_capacity(self, answer: CapacityAnswer) -> None:
+        await self._add_new(tables.capacities, [tables.row_of_capacity(answer)])
+
+    async def capacities(self, provider: str = "") -> list[CapacityAnswer]:
+        query = sa.select(tables.capacities).where(_CAPACITY.at == _last_of(tables.capacities, "domain"))
+        if provider:
+            query = query.where(_CAPACITY.provider == provider)
+        return [tables.capacity_of(row) for row in await self._read(query.order_by(_CAPACITY.domain))]
+
+    async def save_look(self, look: Look, before: datetime | None) -> bool:
+        row = asdict(look)
+        if before is None:
+            return await self._add_new(tables.looks, [row]) == 1
+        unchanged = sa.update(tables.looks).where(_LOOK.provider == look.provider, _LOOK.at == before)
+        return await self._write(unchanged.values(row)) == 1
+
+    async def looks(self, provider: str = "") -> list[Look]:
+        query = sa.select(tables.looks).order_by(_LOOK.provider)
+        if provider:
+            query = query.where(_LOOK.provider == provider)
+        return [Look(**row) for row in await self._read(query)]
+
+    async def drop_observed(self, before: datetime) -> None:
+        async with self._engine.begin() as connection:
+            for table, name in ((tables.bids, "slice"), (tables.capacities, "domain")):
+                old = sa.and_(table.c.at < before, table.c.at < _last_of(table, name))
+                await connection.execute(sa.delete(table).where(old))
+
+    async def _add_new(self, table: sa.Table, rows: list[dict[str, Any]]) -> int:
+        """Add the rows whose key is not there yet, in one transaction. Of a single row: how many were added."""
+        if not rows:
+            return 0
+        dialect = sqlite if self._engine.dialect.name == "sqlite" else postgresql
+        async with self._engine.begin() as connection:
+            return (await connection.execute(dialect.insert(table).on_conflict_do_nothing(), rows)).rowcount
+
     async def _change(self, name: str, values: dict[str, Any]) -> None:
         if not await self._write(sa.update(tables.workspaces).where(_WORKSPACE.name == name).values(values)):
             raise NoSuchWorkspace(f"there is no workspace named {name}; `dumont ls` lists them")
@@ -208,6 +261,15 @@ class SqlDatabase:
 _WORKSPACE = tables.workspaces.c
 _INSTANCE = tables.instances.c
 _PRICE = tables.prices.c
+_BID = tables.bids.c
+_CAPACITY = tables.capacities.c
+_LOOK = tables.looks.c
+
+
+def _last_of(table: sa.Table, name: str) -> sa.ScalarSelect[Any]:
+    """The last moment of the row's own slice or domain."""
+    same = table.alias()
+    return sa.select(sa.func.max(same.c.at)).where(same.c[name] == table.c[name]).scalar_subquery()
 
 
 def _as_seen(seen: Workspace) -> sa.Update:

@@ -14,6 +14,7 @@ from dumont.model.branch import Branch
 from dumont.model.commit import CommitId
 from dumont.model.event import Event
 from dumont.model.instance import Instance, InstanceState, Machine
+from dumont.model.observed import CapacityAnswer
 from dumont.model.offer import PricePoint
 from dumont.model.policy import Policy
 from dumont.model.workspace import State, Wanted, Workspace
@@ -86,6 +87,7 @@ instances = sa.Table(
     sa.Column("boot_s_max", sa.Float, nullable=False, server_default="0"),
     sa.Column("ended", sa.Text, nullable=False, server_default=""),
     sa.Column("ended_at", Utc),
+    sa.Column("bid_micros_per_hour", sa.BigInteger, nullable=False, server_default="0"),
 )
 
 prices = sa.Table(
@@ -100,6 +102,33 @@ prices = sa.Table(
     sa.Column("median_micros_per_hour", sa.BigInteger, nullable=False),
     sa.Column("offers", sa.Integer, nullable=False),
     sa.Index("price_by_time", "at"),
+)
+
+bids = sa.Table(
+    "bid",
+    metadata,
+    sa.Column("slice", sa.Text, primary_key=True),
+    sa.Column("at", Utc, primary_key=True),
+    sa.Column("provider", sa.Text, nullable=False),
+    sa.Column("lowest_micros_per_hour", sa.BigInteger, nullable=False),
+    sa.Index("bid_by_time", "provider", "at"),
+)
+
+capacities = sa.Table(
+    "capacity",
+    metadata,
+    sa.Column("domain", sa.Text, primary_key=True),
+    sa.Column("at", Utc, primary_key=True),
+    sa.Column("provider", sa.Text, nullable=False),
+    sa.Column("rates", sa.Text, nullable=False),
+)
+
+looks = sa.Table(
+    "look",
+    metadata,
+    sa.Column("provider", sa.Text, primary_key=True),
+    sa.Column("at", Utc, nullable=False),
+    sa.Column("seen", sa.Text, nullable=False),
 )
 
 events = sa.Table(
@@ -207,6 +236,7 @@ def row_of_instance(instance: Instance) -> dict[str, Any]:
         "boot_s_max": instance.boot_s_max,
         "ended": instance.ended,
         "ended_at": instance.ended_at,
+        "bid_micros_per_hour": instance.bid_micros_per_hour,
     }
 
 
@@ -233,6 +263,7 @@ def instance_of(row: Mapping[str, Any]) -> Instance:
         boot_s_max=row["boot_s_max"],
         ended=row["ended"],
         ended_at=row["ended_at"],
+        bid_micros_per_hour=row["bid_micros_per_hour"],
     )
 
 
@@ -244,6 +275,17 @@ def row_of_price(point: PricePoint) -> dict[str, Any]:
 def price_of(row: Mapping[str, Any]) -> PricePoint:
     """The price that a row holds."""
     return PricePoint(**row)
+
+
+def row_of_capacity(answer: CapacityAnswer) -> dict[str, Any]:
+    """All columns of what a provider told of its capacity."""
+    return asdict(answer) | {"rates": _text(answer.rates)}
+
+
+def capacity_of(row: Mapping[str, Any]) -> CapacityAnswer:
+    """What a provider told of its capacity, as a row holds it."""
+    rates = msgspec.json.decode(row["rates"], type=tuple[float, ...])
+    return CapacityAnswer(at=row["at"], provider=row["provider"], domain=row["domain"], rates=rates)
 
 
 def row_of_event(event: Event) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from dumont.market.bids import BidHistory
 from dumont.market.cost import Stake
 from dumont.market.hazard import PRIORS, Hazard, History, Prior, from_reliability, hazard, prior_of, steady
+from dumont.market.lives import OwnLife
 from dumont.model.offer import Interruption, Offer
 
 SHUN_HOURS, SHUN_HOURS_MAX = 1.0, 72.0
@@ -43,9 +44,10 @@ class Pressure:
 class Beliefs:
     """What placement goes by.
 
-    `domains` maps failure domains to what was seen of them, `pressures` groups of them (see `group_of`), `bids` domains
-    to their lowest winning bids. `priors` maps a domain to what others say of it (Google's capacity history, AWS's
-    buckets). `shunned` maps hosts that failed to the hour until which they are avoided.
+    `domains` maps failure domains to what was seen of them, `pressures` groups of them (see `group_of`), `bids` slices
+    of hosts (see `slice_of`) to their lowest winning bids. `priors` maps a domain to what others say of it (Google's
+    capacity history, AWS's buckets), `own` to the lives of our own machines there. `shunned` maps hosts that failed to
+    the hour until which they are avoided.
     """
 
     stake: Stake = Stake()
@@ -54,11 +56,21 @@ class Beliefs:
     bids: Mapping[str, BidHistory] = field(default_factory=dict)
     priors: Mapping[str, Prior] = field(default_factory=dict)
     shunned: Mapping[str, float] = field(default_factory=dict)
+    own: Mapping[str, tuple[OwnLife, ...]] = field(default_factory=dict)
+
+    def lives_of(self, offer: Offer) -> tuple[OwnLife, ...]:
+        """Our own lives that stand behind this offer's hazard. On demand nobody takes back, so they tell nothing."""
+        return self.own.get(offer.domain, ()) if offer.spot else ()
 
 
 def group_of(offer: Offer) -> str:
     """What tends to be interrupted together beyond one domain: a provider's machines of one type in one region."""
     return f"{offer.provider}/{offer.region}/{offer.gpu}"
+
+
+def slice_of(offer: Offer) -> str:
+    """What is bid for: so many GPUs of one host. Each has a lowest bid of its own; none as a CPU machine."""
+    return f"{offer.domain} x {offer.gpus}"
 
 
 def hazard_of(offer: Offer, beliefs: Beliefs, now_h: float) -> Hazard:
@@ -70,7 +82,7 @@ def hazard_of(offer: Offer, beliefs: Beliefs, now_h: float) -> Hazard:
         failing = PRIORS[Interruption.NEVER].per_hour
         failing += from_reliability(offer.reliability) if offer.reliability is not None else 0.0
         return Hazard(1.0, 1.0 / failing)
-    alone = hazard(beliefs.domains.get(offer.domain), prior, now_h)
+    alone = hazard(beliefs.domains.get(offer.domain), prior, now_h, beliefs.lives_of(offer))
     pressure = beliefs.pressures.get(group_of(offer))
     return alone if pressure is None else Hazard(alone.shape, alone.hours / pressure.factor(now_h))
 

@@ -5,23 +5,58 @@ From a history of that lowest bid: events are the times it rose from at most the
 that it spent at or below. Their rate gets the same Gamma prior as every hazard; the prior's rate falls with the bid's
 headroom above the present lowest bid, by e for each HEADROOM_SCALE, but never below HEADROOM_FLOOR of it. Both come
 from spot prices of p2 and p3 (the bench prints them); no public trace of a marketplace's bids exists.
+
+Our own machines count as further bidders beside that one, each at its own bid: see `own_bids`.
 """
 
 import math
-from bisect import bisect_right
-from collections.abc import Sequence
+import sys
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate, pairwise
+from itertools import accumulate
+from typing import NamedTuple
 
 from dumont.market.cost import Priced, Stake, expected_cost, micros, with_bid
 from dumont.market.hazard import Hazard, Prior
+from dumont.market.lives import OwnLife
 from dumont.model.offer import Interruption, Offer
 
 HEADROOMS = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0)
 """The levels that are compared, above the lowest bid that wins now."""
 HEADROOM_SCALE, HEADROOM_FLOOR = 0.06, 0.015
 """Such that no headroom is believed to be safer than it was there."""
+
+
+SAMPLES_MAX = 500
+
+
+class _Sorted(NamedTuple):
+    """Of all samples but the last: their bids, sorted, and the hours spent at each; and the higher one of each and the
+    next, sorted.
+    """
+
+    levels: list[int]
+    hours: list[float]
+    peaks: list[int]
+
+    def copied(self) -> "_Sorted":
+        return _Sorted(self.levels.copy(), self.hours.copy(), self.peaks.copy())
+
+    def add(self, level: int, hours: float, peak: int) -> None:
+        self.levels.insert(place := self._place(level, hours), level)
+        self.hours.insert(place, hours)
+        insort(self.peaks, peak)
+
+    def remove(self, level: int, hours: float, peak: int) -> None:
+        place = self._place(level, hours)
+        del self.levels[place], self.hours[place], self.peaks[bisect_left(self.peaks, peak)]
+
+    def _place(self, level: int, hours: float) -> int:
+        """Among equal bids the shorter times come first, so that the sums do not depend on how it came about."""
+        low, high = bisect_left(self.levels, level), bisect_right(self.levels, level)
+        return bisect_left(self.hours, hours, low, high)
 
 
 @dataclass(frozen=True)
@@ -34,27 +69,110 @@ class BidHistory:
         """How often it rose above this bid, and for how many hours it was at or below."""
         if not self.samples:
             return 0, 0.0
-        (last_h, last), (levels, hours, peaks) = self.samples[-1], self._sorted
+        last_h, last = self.samples[-1]
+        levels, _, peaks = self._sorted
         below = bisect_right(levels, bid_micros)
         now_h = max(until_h, last_h) - last_h if last <= bid_micros else 0.0
-        return below - bisect_right(peaks, bid_micros), hours[below] + now_h
+        return below - bisect_right(peaks, bid_micros), self._hours[below] + now_h
+
+    @property
+    def lowest(self) -> int:
+        """The last one seen; 0 when none was."""
+        return self.samples[-1][1] if self.samples else 0
+
+    def since(self, at_h: float) -> "BidHistory":
+        """Only the samples from that hour on, and always the last one."""
+        old = min(bisect_left(self.samples, (at_h, 0)), max(0, len(self.samples) - 1))
+        return BidHistory(self.samples[old:]) if old else self
+
+    def plus(self, samples: Iterable[tuple[float, int]]) -> "BidHistory":
+        """This history and further samples, where the bid changed; the last SAMPLES_MAX of them.
+
+        What was sorted stays sorted: a market changes everywhere at once, and placement asks about ten levels of
+        hundreds of offers right after. A sample that comes late, from another process, is put where it belongs.
+        """
+        further = sorted(samples)
+        last_h = self.samples[-1][0] if self.samples else -math.inf
+        if any(at_h <= last_h and self._at(at_h) not in (lowest, None) for at_h, lowest in further):
+            return BidHistory().plus({*self.samples, *further})
+        known = list(self.samples)
+        for at_h, lowest in further:
+            if not known or (at_h > known[-1][0] and lowest != known[-1][1]):
+                known.append((at_h, lowest))
+        return self if len(known) == len(self.samples) else self._grown(known)
+
+    def _grown(self, known: list[tuple[float, int]]) -> "BidHistory":
+        """The history of `known`, which starts with our samples."""
+        first, dropped = len(self.samples), max(0, len(known) - SAMPLES_MAX)
+        longer = BidHistory(tuple(known[dropped:]))
+        if first > max(dropped, len(known) - first):
+            kept = self._sorted.copied()
+            for at in range(first - 1, len(known) - 1):
+                kept.add(*_step(known, at))
+            for at in range(dropped):
+                kept.remove(*_step(known, at))
+            longer.__dict__["_sorted"] = kept  # where the property below keeps it
+        return longer
+
+    def _at(self, at_h: float) -> int | None:
+        """The lowest bid of that hour; None before the first sample."""
+        place = bisect_right(self.samples, (at_h, sys.maxsize))
+        return self.samples[place - 1][1] if place else None
 
     @cached_property
-    def _sorted(self) -> tuple[list[int], list[float], list[int]]:
-        """Of all samples but the last: their bids, sorted; the hours spent at the first n of these; and the higher one
-        of each and the next, sorted. Made once: placement asks about ten levels of hundreds of offers.
-        """
-        steps = list(pairwise(self.samples))
-        spent = sorted((lowest, end_h - at_h) for (at_h, lowest), (end_h, _) in steps)
-        peaks = sorted(max(lowest, after) for (_, lowest), (_, after) in steps)
-        return [lowest for lowest, _ in spent], list(accumulate((h for _, h in spent), initial=0.0)), peaks
+    def _sorted(self) -> _Sorted:
+        count = len(self.samples) - 1
+        steps = [_step(self.samples, at) for at in range(count)]
+        spent = sorted((level, hours) for level, hours, _ in steps)
+        peaks = sorted(peak for _, _, peak in steps)
+        return _Sorted([level for level, _ in spent], [hours for _, hours in spent], peaks)
+
+    @cached_property
+    def _hours(self) -> list[float]:
+        """The hours spent at the first n of the sorted bids."""
+        return list(accumulate(self._sorted.hours, initial=0.0))
 
 
-def outbid_hazard(offer: Offer, bid_micros: int, history: BidHistory, prior: Prior, now_h: float) -> Hazard:
+def _step(samples: Sequence[tuple[float, int]], at: int) -> tuple[int, float, int]:
+    """From one sample to the next: the bid, the hours spent at it, and the higher one of the two bids."""
+    (began_h, lowest), (end_h, after) = samples[at], samples[at + 1]
+    return lowest, end_h - began_h, max(lowest, after)
+
+
+class Bidding(NamedTuple):
+    """What is known of bids for one slice at `now_h`: the lowest bids that won, the prior, and our own machines."""
+
+    history: BidHistory
+    prior: Prior
+    now_h: float
+    own: Sequence[OwnLife] = ()
+
+
+def own_bids(lives: Iterable[OwnLife], bid_micros: int, now_h: float) -> tuple[int, float]:
+    """How often a machine bid for at this level would have been lost in these lives, and the hours they tell of.
+
+    A life that was interrupted at a bid of at least this level counts, with its hours: a lower bid would not have
+    lasted longer. At a lower bid it tells only that this level would have lasted at least so long, as does a censored
+    life at this level or a lower one. A censored life at a higher bid tells nothing of it, nor one of an unknown bid.
+    """
+    events, hours = 0, 0.0
+    for life in lives:
+        lost = life.interrupted and life.bid_micros >= bid_micros
+        if life.bid_micros and (lost or life.bid_micros <= bid_micros):
+            events += lost
+            hours += life.until_h(now_h) - life.began_h
+    return events, hours
+
+
+def outbid_hazard(offer: Offer, bid_micros: int, bidding: Bidding) -> Hazard:
     """How often a bid of this level loses the machine to another."""
+    history, prior, now_h, own = bidding
     lowest = offer.min_bid_micros_per_hour or bid_micros
     headroom = max(0.0, bid_micros / lowest - 1.0) if lowest else 0.0
     events, hours = history.crossings(bid_micros, now_h)
+    if own:
+        own_events, own_hours = own_bids(own, bid_micros, now_h)
+        events, hours = events + own_events, hours + own_hours
     return Hazard(prior.events + events, prior.hours / headroom_share(headroom) + hours)
 
 
@@ -76,14 +194,12 @@ def bid_levels(offer: Offer, most_micros: int | None = None) -> Sequence[int]:
 
 
 def best_bid(
-    offer: Offer, other: Hazard, stake: Stake, bids: tuple[BidHistory, Prior, float], most_micros: int | None = None
+    offer: Offer, other: Hazard, stake: Stake, bidding: Bidding, most_micros: int | None = None
 ) -> Priced | None:
     """The offer at the bid of least expected cost; None when no bid that wins is allowed.
 
-    `other` is the hazard whatever is paid (the host fails, an on-demand renter comes); `bids` holds the history of
-    lowest bids, the prior of being outbid, and the present hour.
+    `other` is the hazard whatever is paid (the host fails, an on-demand renter comes).
     """
-    history, prior, now_h = bids
     loss, work, fetched = (
         stake.restore_micros,
         stake.work_micros,
@@ -96,10 +212,10 @@ def best_bid(
             return expected_cost(offer, other, stake)
         if best and level > best[0]:
             break  # the bid alone costs more, and the next ones are higher
-        per_hour = outbid_hazard(offer, level, history, prior, now_h).per_hour + other.per_hour
+        per_hour = outbid_hazard(offer, level, bidding).per_hour + other.per_hour
         changing = level + micros(per_hour * loss) + micros(per_hour * work) + micros(per_hour * fetched + sent)
         best = min(best or (changing, level), (changing, level))
     if best is None:
         return None
-    outbid = outbid_hazard(offer, best[1], history, prior, now_h)
+    outbid = outbid_hazard(offer, best[1], bidding)
     return expected_cost(with_bid(offer, best[1]), outbid.plus(other.per_hour), stake)

@@ -8,14 +8,19 @@ prior, exponential waiting times). So the hazard falls as a run grows older, whi
 domain's rate is itself a Gamma-Poisson mean, (prior events + ends seen) / (prior hours + hours seen), where what was
 seen counts less with age: a weight of exp(-age / MEMORY_HOURS).
 
+What was seen is counted in machines: the listing watches as if it held one in the domain, and every machine of our own
+is one more, with its own hours and its own end (`market.lives`). One of ours that was taken away also ends the run.
+
 SHAPE, FRESH, MEMORY_HOURS and the default prior were chosen by the likelihood of the next tick on the first half of the
 nine-zone trace of docs/market.md, and only there.
 """
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from dumont.errors import BadInput
+from dumont.market.lives import OwnLife
 from dumont.market.quantile import gamma_quantile
 from dumont.model.offer import Interruption, Offer
 
@@ -123,14 +128,37 @@ class Hazard:
         return Hazard(self.shape, self.shape / (self.per_hour + per_hour))
 
 
-def hazard(history: History | None, prior: Prior, now_h: float) -> Hazard:
-    """The hazard now of a machine in this domain; of one that would be rented in it, too."""
+def hazard(history: History | None, prior: Prior, now_h: float, own: Sequence[OwnLife] = ()) -> Hazard:
+    """The hazard now of a machine in this domain; of one that would be rented in it, too. `own`: our lives in it."""
     if history is None:
-        return Hazard(SHAPE, SHAPE / max(RATE_MIN, prior.per_hour))
+        if not own:
+            return Hazard(SHAPE, SHAPE / max(RATE_MIN, prior.per_hour))
+        history = History(at_h=now_h)
     known = history.seen(history.up_since_h is not None, max(now_h, history.at_h))
-    rate = (prior.events + known.events) / (prior.hours + known.hours)
-    age_h = known.at_h - known.up_since_h if known.up_since_h is not None else 0.0
-    return Hazard(SHAPE, SHAPE / max(RATE_MIN, (FRESH if known.fresh else 1.0) * rate) + age_h)
+    since_h, fresh, events, hours = known.up_since_h, known.fresh, known.events, known.hours
+    if own:
+        own_events, own_hours, lost_h = _discounted(own, known.at_h)
+        events, hours = events + own_events, hours + own_hours
+        if since_h is not None and lost_h > since_h:
+            since_h, fresh = lost_h, True
+    rate = (prior.events + events) / (prior.hours + hours)
+    age_h = known.at_h - since_h if since_h is not None else 0.0
+    return Hazard(SHAPE, SHAPE / max(RATE_MIN, (FRESH if fresh else 1.0) * rate) + age_h)
+
+
+def _discounted(own: Iterable[OwnLife], now_h: float) -> tuple[float, float, float]:
+    """Interruptions and hours of our lives, weighted by age as a history's are; and the last interruption's hour."""
+    events, hours, lost_h = 0.0, 0.0, -math.inf
+    for life in own:
+        end_h = life.until_h(now_h)
+        if life.began_h >= now_h:
+            continue
+        weight = math.exp(-(now_h - end_h) / MEMORY_HOURS)
+        hours += MEMORY_HOURS * (weight - math.exp(-(now_h - life.began_h) / MEMORY_HOURS))
+        if life.interrupted:
+            events += weight
+            lost_h = max(lost_h, end_h)
+    return events, hours, lost_h
 
 
 def steady(prior: Prior) -> Hazard:

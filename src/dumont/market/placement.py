@@ -15,8 +15,8 @@ import enum
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from dumont.market.beliefs import Beliefs, hazard_of
-from dumont.market.bids import BidHistory, best_bid
+from dumont.market.beliefs import Beliefs, hazard_of, slice_of
+from dumont.market.bids import Bidding, BidHistory, best_bid
 from dumont.market.cost import Priced, Stake, expected_cost, micros
 from dumont.market.hazard import PRIORS
 from dumont.market.regions import lies_in
@@ -27,6 +27,7 @@ HORIZON_HOURS = 4.0
 SPARE_FAILS = 0.3
 """The share of losses in which a spare is of no use, being lost too or not ready yet: 21 of 69 in that half, for the
 policy that always holds one. Chance alone would make it one in a hundred."""
+NO_BIDS = BidHistory()
 SPARE_ENDS_BELOW = 0.7
 """A spare is let go when it is worth less than this share of its price, so that it does not come and go."""
 
@@ -124,9 +125,9 @@ def _price(offer: Offer, need: Need, beliefs: Beliefs, now_h: float) -> Priced |
         return expected_cost(offer, known, beliefs.stake)
     rest = (offer.disk_micros_per_hour or 0) + (offer.address_micros_per_hour or 0)
     most = None if need.price_micros_per_hour_max is None else need.price_micros_per_hour_max - rest
-    history = beliefs.bids.get(offer.domain, BidHistory())
+    history = beliefs.bids.get(slice_of(offer), NO_BIDS)
     prior = beliefs.priors.get(offer.domain) or PRIORS[Interruption.OUTBID]
-    return best_bid(offer, known, beliefs.stake, (history, prior, now_h), most)
+    return best_bid(offer, known, beliefs.stake, Bidding(history, prior, now_h, beliefs.lives_of(offer)), most)
 
 
 def choose(ranked: Sequence[Priced], held: Sequence[Held], rules: Rules, stake: Stake) -> Choice:

@@ -36,8 +36,9 @@ class Instance:
     `id` doubles as the idempotency label given to the provider. `price_micros_per_hour` is in millionths of a US
     dollar. `gone_at` is set only when the provider confirmed the end. `lost` is set when we stopped trusting it.
     `product`, `region`, `host`, `domain` and `spot` are its offer's (`model.offer`). `ended` is why it was let go, or
-    what its provider said of its end (`outbid`, `preempted` …) where that is known; once set it stays. `boot_s_max` is
-    how long it may take until its agent is heard of, in seconds, where that is longer than usual.
+    what its provider said of its end (`outbid`, `preempted` …) where that is known, at `ended_at`; once set it stays.
+    `boot_s_max` is how long it may take until its agent is heard of, in seconds, where that is longer than usual.
+    `bid_micros_per_hour` is what was bid for it, in millionths of a US dollar; 0 where nothing is bid, or not known.
     """
 
     id: str
@@ -60,3 +61,4 @@ class Instance:
     boot_s_max: float = 0.0
     ended: str = ""
     ended_at: datetime | None = None
+    bid_micros_per_hour: int = 0

@@ -36,6 +36,7 @@ class Offer:
     `host` is the physical machine, where the provider tells it; hosts that failed are avoided by it.
     `boot_s_max` bounds the seconds from rent to the agent's first word, where a provider needs longer than a minute.
     `id` may change from one search to the next; `host` and `gpu` find an offer again.
+    `idle_gpu` names the GPU that comes with a CPU machine, where a provider rents none without: it is in the price.
     """
 
     id: str
@@ -69,6 +70,7 @@ class Offer:
     boot_s_max: float = 0.0
     ends_at: datetime | None = None
     seen_at: datetime | None = None
+    idle_gpu: str = ""
 
     @property
     def product(self) -> str:

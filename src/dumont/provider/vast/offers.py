@@ -194,7 +194,11 @@ def gpu_of(row: Row, name_of: NameOf) -> str:
 
 
 def offer_of(row: Row, need: Need, kind: str, now: datetime, gpu: str) -> Offer:
-    """A row as an offer, its disk being the one that is needed. `gpu`: our name of its GPU. Raises Unreadable."""
+    """A row as an offer, its disk being the one that is needed. `gpu`: our name of its GPU. Raises Unreadable.
+
+    Every row is a slice of a host with at least one GPU (contract §3.3, §3.5: `resource_type` is "gpu"): there is no
+    CPU machine to rent. As one it costs what the whole slice does, and the offer names the GPU that is then idle.
+    """
     storage_gb = disk_gb(need)
     compute = micros(row.needed("min_bid") if kind == BID else row.needed("dph_base"))
     rate = row.needed("storage_cost") * storage_gb / HOURS_PER_MONTH
@@ -231,6 +235,7 @@ def offer_of(row: Row, need: Need, kind: str, now: datetime, gpu: str) -> Offer:
         boot_s_max=BOOT_S_MAX,
         ends_at=None if ends_at is None else datetime.fromtimestamp(float(ends_at), UTC),
         seen_at=now,
+        idle_gpu="" if is_gpu else _name(gpu, row.gpus),
     )
 
 
