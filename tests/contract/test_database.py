@@ -6,7 +6,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from datetime import timedelta, timezone
 from pathlib import Path
@@ -15,6 +15,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from dumont.control.learner import Learner
 from dumont.db.base import Database
 from dumont.db.memory import MemoryDatabase
 from dumont.db.sql import open_database
@@ -25,12 +26,11 @@ from dumont.model.commit import CommitId
 from dumont.model.event import Event
 from dumont.model.instance import InstanceState
 from dumont.model.workspace import State, Wanted
+from tests.contract.observed import NEED, ObservedContract, Reopen, Time, numbers, spot_offer, watch
 from tests.records import AT, a_price, a_workspace, an_instance
 
-Reopen = Callable[[], Awaitable[Database]]
 
-
-class DatabaseContract:
+class DatabaseContract(ObservedContract):
     """What every driver promises. A subclass supplies `reopen`: close what is open, and open the same records."""
 
     @pytest.fixture
@@ -354,6 +354,22 @@ class SqlContract(DatabaseContract):
         assert sum(answers) == 1
         assert (await first.workspace("vox")).primary_id == f"vox-{answers.index(True)}"
         await asyncio.gather(*(other.close() for other in others))
+
+    async def test_two_processes_that_look_in_turn_believe_alike(self, url: str, reopen: Reopen) -> None:
+        """Each counts what the other saw, and no moment twice: together they are as one that looks twice as often."""
+        clock, other = Time(), Time()
+        second = await open_database(url)
+        pair = [Learner(await reopen(), clock), Learner(second, clock)]
+        for turn in range(12):
+            await watch(pair[turn % 2], clock, 1, first=turn)
+        now_h = clock.now().timestamp() / 3600
+        await pair[0].look("shop", [spot_offer("a")], [NEED])
+        await pair[1].look("shop", [spot_offer("a")], [NEED])  # at the same moment: it takes over what was counted
+        alone = Learner(MemoryDatabase(), other)
+        await watch(alone, other, 12)
+        await alone.look("shop", [spot_offer("a")], [NEED])
+        await second.close()
+        assert numbers(pair[0].beliefs, now_h) == numbers(pair[1].beliefs, now_h) == numbers(alone.beliefs, now_h)
 
     async def test_the_migrations_end_where_the_code_is(self, url: str, reopen: Reopen) -> None:
         """Otherwise a fresh database lacks what the code asks for, or the other way round."""
