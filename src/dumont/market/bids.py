@@ -93,7 +93,7 @@ class BidHistory:
         """
         further = sorted(samples)
         last_h = self.samples[-1][0] if self.samples else -math.inf
-        if any(at_h <= last_h and self._at(at_h) not in (lowest, None) for at_h, lowest in further):
+        if any(at_h <= last_h and not self._holds(at_h, lowest) for at_h, lowest in further):
             return BidHistory().plus({*self.samples, *further})
         known = list(self.samples)
         for at_h, lowest in further:
@@ -114,10 +114,10 @@ class BidHistory:
             longer.__dict__["_sorted"] = kept  # where the property below keeps it
         return longer
 
-    def _at(self, at_h: float) -> int | None:
-        """The lowest bid of that hour; None before the first sample."""
+    def _holds(self, at_h: float, lowest: int) -> bool:
+        """Whether an earlier sample adds nothing: it is known, or older than what a full history remembers."""
         place = bisect_right(self.samples, (at_h, sys.maxsize))
-        return self.samples[place - 1][1] if place else None
+        return self.samples[place - 1][1] == lowest if place else len(self.samples) == SAMPLES_MAX
 
     @cached_property
     def _sorted(self) -> _Sorted:
