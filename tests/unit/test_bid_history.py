@@ -77,9 +77,13 @@ class Counted(int):
 
     times = 0
 
-    def __lt__(self, other: object) -> bool:
+    def __lt__(self, other: int) -> bool:
         Counted.times += 1
-        return int(self) < int(other)  # type: ignore[call-overload, no-any-return]
+        return int(self) < int(other)
+
+    def __gt__(self, other: int) -> bool:
+        Counted.times += 1
+        return int(self) > int(other)
 
 
 def comparisons(samples: Samples, history: BidHistory) -> int:

@@ -11,11 +11,13 @@ Our own machines count as further bidders beside that one, each at its own bid: 
 
 import math
 import sys
-from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterable, Sequence
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
+from operator import sub
 from typing import NamedTuple
 
 from dumont.market.cost import Priced, Stake, expected_cost, micros, with_bid
@@ -32,26 +34,32 @@ HEADROOM_SCALE, HEADROOM_FLOOR = 0.06, 0.015
 SAMPLES_MAX = 500
 
 
-class _Sorted(NamedTuple):
-    """Of all samples but the last: their bids, sorted, and the hours spent at each; and the higher one of each and the
-    next, sorted.
+@dataclass
+class _Sorted:
+    """Of all samples but the last: their bids, sorted, the hours spent at each, and those at the first n of them; and
+    the higher one of each bid and the next, sorted. In arrays: lists of 300 histories fill no processor's cache.
     """
 
-    levels: list[int]
-    hours: list[float]
-    peaks: list[int]
+    levels: "array[int]"
+    hours: "array[float]"
+    sums: "array[float]"
+    peaks: "array[int]"
 
-    def copied(self) -> "_Sorted":
-        return _Sorted(self.levels.copy(), self.hours.copy(), self.peaks.copy())
-
-    def add(self, level: int, hours: float, peak: int) -> None:
-        self.levels.insert(place := self._place(level, hours), level)
-        self.hours.insert(place, hours)
-        insort(self.peaks, peak)
-
-    def remove(self, level: int, hours: float, peak: int) -> None:
-        place = self._place(level, hours)
-        del self.levels[place], self.hours[place], self.peaks[bisect_left(self.peaks, peak)]
+    def after(self, come: Iterable[tuple[int, float, int]], gone: Iterable[tuple[int, float, int]]) -> "_Sorted":
+        """With some steps more and some less; nothing is sorted anew."""
+        found = _Sorted(self.levels[:], self.hours[:], self.sums, self.peaks[:])
+        first = len(self.levels)
+        for level, hours, peak in come:
+            first = min(first, place := found._place(level, hours))
+            found.levels.insert(place, level)
+            found.hours.insert(place, hours)
+            found.peaks.insert(bisect_left(found.peaks, peak), peak)
+        for level, hours, peak in gone:
+            first = min(first, place := found._place(level, hours))
+            del found.levels[place], found.hours[place], found.peaks[bisect_left(found.peaks, peak)]
+        found.sums = self.sums[:first]
+        found.sums.extend(accumulate(found.hours[first:], initial=self.sums[first]))
+        return found
 
     def _place(self, level: int, hours: float) -> int:
         """Among equal bids the shorter times come first, so that the sums do not depend on how it came about."""
@@ -70,10 +78,10 @@ class BidHistory:
         if not self.samples:
             return 0, 0.0
         last_h, last = self.samples[-1]
-        levels, _, peaks = self._sorted
-        below = bisect_right(levels, bid_micros)
+        known = self._sorted
+        below = bisect_right(known.levels, bid_micros)
         now_h = max(until_h, last_h) - last_h if last <= bid_micros else 0.0
-        return below - bisect_right(peaks, bid_micros), self._hours[below] + now_h
+        return below - bisect_right(known.peaks, bid_micros), known.sums[below] + now_h
 
     @property
     def lowest(self) -> int:
@@ -102,16 +110,14 @@ class BidHistory:
         return self if len(known) == len(self.samples) else self._grown(known)
 
     def _grown(self, known: list[tuple[float, int]]) -> "BidHistory":
-        """The history of `known`, which starts with our samples."""
+        """The history of `known`, which starts with our samples. Sorted here, for whoever places must not wait."""
         first, dropped = len(self.samples), max(0, len(known) - SAMPLES_MAX)
         longer = BidHistory(tuple(known[dropped:]))
         if first > max(dropped, len(known) - first):
-            kept = self._sorted.copied()
-            for at in range(first - 1, len(known) - 1):
-                kept.add(*_step(known, at))
-            for at in range(dropped):
-                kept.remove(*_step(known, at))
-            longer.__dict__["_sorted"] = kept  # where the property below keeps it
+            come = (_step(known, at) for at in range(first - 1, len(known) - 1))
+            gone = (_step(known, at) for at in range(dropped))
+            longer.__dict__["_sorted"] = self._sorted.after(come, gone)  # where the property below keeps it
+        longer._sorted  # noqa: B018
         return longer
 
     def _holds(self, at_h: float, lowest: int) -> bool:
@@ -121,16 +127,15 @@ class BidHistory:
 
     @cached_property
     def _sorted(self) -> _Sorted:
-        count = len(self.samples) - 1
-        steps = [_step(self.samples, at) for at in range(count)]
-        spent = sorted((level, hours) for level, hours, _ in steps)
-        peaks = sorted(peak for _, _, peak in steps)
-        return _Sorted([level for level, _ in spent], [hours for _, hours in spent], peaks)
-
-    @cached_property
-    def _hours(self) -> list[float]:
-        """The hours spent at the first n of the sorted bids."""
-        return list(accumulate(self._sorted.hours, initial=0.0))
+        times, bids = [at_h for at_h, _ in self.samples], [lowest for _, lowest in self.samples]
+        spent = sorted(zip(bids, map(sub, times[1:], times), strict=False))
+        hours = array("d", [hours for _, hours in spent])
+        return _Sorted(
+            levels=array("q", [level for level, _ in spent]),
+            hours=hours,
+            sums=array("d", accumulate(hours, initial=0.0)),
+            peaks=array("q", sorted(map(max, bids, bids[1:]))),
+        )
 
 
 def _step(samples: Sequence[tuple[float, int]], at: int) -> tuple[int, float, int]:
@@ -166,6 +171,11 @@ def own_bids(lives: Iterable[OwnLife], bid_micros: int, now_h: float) -> tuple[i
 
 def outbid_hazard(offer: Offer, bid_micros: int, bidding: Bidding) -> Hazard:
     """How often a bid of this level loses the machine to another."""
+    return Hazard(*_outbid(offer, bid_micros, bidding))
+
+
+def _outbid(offer: Offer, bid_micros: int, bidding: Bidding) -> tuple[float, float]:
+    """Its events and hours."""
     history, prior, now_h, own = bidding
     lowest = offer.min_bid_micros_per_hour or bid_micros
     headroom = max(0.0, bid_micros / lowest - 1.0) if lowest else 0.0
@@ -173,7 +183,7 @@ def outbid_hazard(offer: Offer, bid_micros: int, bidding: Bidding) -> Hazard:
     if own:
         own_events, own_hours = own_bids(own, bid_micros, now_h)
         events, hours = events + own_events, hours + own_hours
-    return Hazard(prior.events + events, prior.hours / headroom_share(headroom) + hours)
+    return prior.events + events, prior.hours / headroom_share(headroom) + hours
 
 
 def headroom_share(headroom: float) -> float:
@@ -186,11 +196,21 @@ def bid_levels(offer: Offer, most_micros: int | None = None) -> Sequence[int]:
 
     None is above `most_micros` (the machine's part alone), and none below what wins now.
     """
+    return list(_levels(offer, most_micros))
+
+
+def _levels(offer: Offer, most_micros: int | None) -> Iterator[int]:
+    """The same, one by one and rising: most are never asked for."""
     lowest = offer.min_bid_micros_per_hour
     if lowest is None or offer.interruption is not Interruption.OUTBID:
-        return [0]
-    levels = {math.ceil(lowest * (1 + headroom)) for headroom in HEADROOMS}
-    return sorted(level for level in levels if most_micros is None or level <= most_micros)
+        yield 0
+        return
+    before = -1
+    for headroom in HEADROOMS:
+        level = math.ceil(lowest * (1 + headroom))
+        if level > before and (most_micros is None or level <= most_micros):
+            yield level
+        before = level
 
 
 def best_bid(
@@ -206,16 +226,18 @@ def best_bid(
         stake.transfer_gb * (offer.ingress_micros_per_gb or 0),
     )
     sent = stake.sync_gb_per_hour * (offer.egress_micros_per_gb or 0)
-    best: tuple[int, int] | None = None
-    for level in bid_levels(offer, most_micros):
+    other_per_hour = other.per_hour
+    best: tuple[int, int, tuple[float, float]] | None = None
+    for level in _levels(offer, most_micros):
         if not level:
             return expected_cost(offer, other, stake)
         if best and level > best[0]:
             break  # the bid alone costs more, and the next ones are higher
-        per_hour = outbid_hazard(offer, level, bidding).per_hour + other.per_hour
+        events, hours = outbid = _outbid(offer, level, bidding)
+        per_hour = events / hours + other_per_hour
         changing = level + micros(per_hour * loss) + micros(per_hour * work) + micros(per_hour * fetched + sent)
-        best = min(best or (changing, level), (changing, level))
+        if best is None or changing < best[0]:
+            best = (changing, level, outbid)
     if best is None:
         return None
-    outbid = outbid_hazard(offer, best[1], bidding)
-    return expected_cost(with_bid(offer, best[1]), outbid.plus(other.per_hour), stake)
+    return expected_cost(with_bid(offer, best[1]), Hazard(*best[2]).plus(other_per_hour), stake)

@@ -113,8 +113,9 @@ def satisfies(offer: Offer, need: Need) -> bool:
         (offer.ram_mb, need.ram_mb_min),
         (offer.reliability, need.reliability_min),
     )
-    if any(least and (value is None or value < least) for value, least in bounds):
-        return False
+    for value, least in bounds:
+        if least and (value is None or value < least):
+            return False
     most = need.price_micros_per_hour_max
     return most is None or offer.price_micros_per_hour <= most
 
