@@ -72,8 +72,11 @@ async def test_offers_of_all_providers_are_shown_by_what_they_really_cost(dumont
     assert all(one["as_of"] and one["source"] for one in found["references"] if one["micros_per_hour"] is not None)
     standbys = answer(dumont("offers", "machine=cpu", "--json"))
     assert "gce" in {offer["provider"] for offer in standbys["offers"]}
+    idle = {(offer["provider"], bool(offer["idle_gpu"])) for offer in standbys["offers"]}
+    assert idle <= {("vast", True), ("gce", False)}, "one rents no machine without a GPU, and it is said"
     shown = dumont("offers", "gpu=RTX 4090", "--explain", "--limit", "2")
     assert "expected cost" in shown.stdout
+    assert "our own machines behind its interruptions: 0" in shown.stdout
     wrong = dumont("offers", "colour=red")
     assert wrong.returncode == 1
     assert "colour" in wrong.stderr

@@ -121,6 +121,12 @@ def test_a_cpu_machine_is_one_whose_gpu_nobody_uses() -> None:
     """Every machine of this market has GPUs; as a CPU machine it is not counted as a GPU offer."""
     (offer,) = found(Need(machine=Machine.CPU), row(num_gpus=4, gpu_name="RTX 3060"))
     assert (offer.machine, offer.gpu, offer.gpus, offer.vram_mb) == (Machine.CPU, "", 0, None)
+    assert offer.idle_gpu == "4× RTX 3060", "it is paid for, and a person is told"
+    assert (
+        offer.price_micros_per_hour
+        == found(Need(machine=Machine.GPU, gpus=4), row(num_gpus=4))[0].price_micros_per_hour
+    )
+    assert found(GPU, row())[0].idle_gpu == ""
     assert offer.id != found(GPU, row())[0].id, "the same slice as a GPU is another offer"
 
 
