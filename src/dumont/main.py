@@ -10,7 +10,7 @@ import gc
 import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -163,7 +163,7 @@ async def serve(path: Path, open_provider: "Callable[[Path], Awaitable[LocalProv
         authority = founding.authority(home, ports["hub"])  # the gateway waits for it; the imports below take longer
         from dumont.api.app import create_app
 
-        landing = founding.landing(home, ports, authority, _packed(home))
+        landing = _limited(home, founding.landing(home, ports, authority, _packed(home)))
         async with _site(home, landing, authority, open_provider) as site:
             await _answer(create_app(site, founding.token(home)), home, ports, [signalled, site.stop])
         if site.stop.is_set():
@@ -275,6 +275,7 @@ def _open_vast(home: "Home", clouds: "Clouds", http: "httpx.AsyncClient", clock:
 
     from dumont.client.clouds import read_secret
     from dumont.market.names import gpu_name
+    from dumont.provider import will
     from dumont.provider.vast.driver import Settings
     from dumont.provider.vast.provider import VastProvider
     from dumont.server import founding
@@ -284,7 +285,7 @@ def _open_vast(home: "Home", clouds: "Clouds", http: "httpx.AsyncClient", clock:
         key=read_secret(home.path, clouds.vast.key_file),
         installation=founding.installation(home),
         server_host=clouds.server.host,
-        script_for=_script,
+        script_for=functools.partial(_script, will.destroy(clouds.vast.url)),
         url=clouds.vast.url,
         image=clouds.vast.image,
         name_of=gpu_name,
@@ -305,6 +306,7 @@ def _open_gce(home: "Home", clouds: "Clouds", clock: "Clock") -> "Provider":
         raise NotPossibleHere(
             f"Google's client is missing ({error.name}); install it with: pip install 'dumont[gce]'"
         ) from error
+    from dumont.provider import will
     from dumont.server import founding
 
     assert clouds.server is not None and clouds.gce is not None
@@ -317,13 +319,13 @@ def _open_gce(home: "Home", clouds: "Clouds", clock: "Clock") -> "Provider":
         credentials=credentials_of(wanted.credentials_file, wanted.endpoint),
         api_endpoint=wanted.endpoint or ENDPOINT,
     )
-    return GceProvider(account, _script, clock, random.SystemRandom())
+    return GceProvider(account, functools.partial(_script, will.POWER_OFF), clock, random.SystemRandom())
 
 
-def _script(boot: "Boot", offer: "Offer") -> str:
+def _script(last_will: str, boot: "Boot", offer: "Offer") -> str:
     from dumont.provider.bootstrap import script
 
-    return script(boot, offer.machine)
+    return script(boot, offer.machine, last_will)
 
 
 def _loops(parts: "Parts", rented: Rented) -> "list[asyncio.Task[None]]":
@@ -375,6 +377,16 @@ def _packed(home: "Home") -> str:
 
     clouds = read_clouds(home.path)
     return _handout().sha256 if clouds.vast or clouds.gce else ""
+
+
+def _limited(home: "Home", landing: "Landing") -> "Landing":
+    """With the times after which rented machines end themselves; none on this machine, where they cost nothing."""
+    from dumont.client.clouds import read_clouds
+
+    server = read_clouds(home.path).server
+    if server is None:
+        return landing
+    return replace(landing, join_within_s=server.join_within_min * 60, orphan_after_s=server.orphan_after_h * 3600)
 
 
 @functools.cache

@@ -44,12 +44,12 @@ def test_the_primary_is_told_everything_that_it_leads_by() -> None:
 
 def test_the_gpu_dials_whatever_role_it_plays() -> None:
     """GPU hosts sit behind address translation; nobody can dial them."""
-    assert assignment(a_view(), "g").peers == (Peer("c", endpoints("c"), dial=True),)
+    assert assignment(a_view(), "g").peers == (Peer("c", endpoints("c"), dial=True, keeper=True),)
     assert assignment(a_view(), "c").peers == (Peer("g", endpoints("g"), dial=False),)
     row = a_workspace(primary_id="c", ack_set=frozenset({"g"}))
     view = a_view(seen("c", leading("c")), seen("g", following("g")), row=row)
     assert assignment(view, "c").peers == (Peer("g", endpoints("g"), dial=False),)
-    assert assignment(view, "g").peers == (Peer("c", endpoints("c"), dial=True),)
+    assert assignment(view, "g").peers == (Peer("c", endpoints("c"), dial=True, keeper=True),)
 
 
 def test_of_two_of_a_kind_the_standby_dials() -> None:
@@ -72,7 +72,7 @@ def test_a_machine_that_still_boots_will_find_its_role_when_it_comes() -> None:
     """Its first assignment already says whom to follow."""
     view = a_view(seen_leading(), booting("c"), row=a_workspace(ack_set=frozenset()))
     assert assignment(view, "c").role is Role.STANDBY
-    assert assignment(view, "g").peers == (Peer("c", Endpoints(""), dial=True),)
+    assert assignment(view, "g").peers == (Peer("c", Endpoints(""), dial=True, keeper=True),)
 
 
 def test_before_the_first_promotion_nobody_has_a_role() -> None:

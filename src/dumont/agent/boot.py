@@ -4,6 +4,7 @@ Standard library only: the watchdog reads file names from here.
 """
 
 import json
+import math
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,11 @@ class RunDir:
         return self.path / "agent.sock"
 
     @property
+    def end(self) -> Path:
+        """Shell text that ends this machine, written by the bootstrap; missing where it can't end itself."""
+        return self.path / "end"
+
+    @property
     def key(self) -> Path:
         """The instance's private key, PEM, mode 0600; it never leaves the machine."""
         return self.path / "identity.key"
@@ -90,7 +96,7 @@ class Boot:
 
     `host` is the address under which others reach it, and `…_port_outside` the port there where it differs from the
     one that is listened at (a host that forwards ports); 0 where it does not. `workspace_dir` and `data_dir` (journal,
-    promise) are on one file system.
+    promise) are on one file system. `orphan_after_s`: see `agent.orphan`; 0 is never.
     """
 
     instance_id: str
@@ -108,6 +114,7 @@ class Boot:
     ssh_port_outside: int = 0
     http_port_outside: int = 0
     stream_port_outside: int = 0
+    orphan_after_s: float = 0.0
 
 
 def read_boot(run: RunDir) -> Boot:
@@ -137,6 +144,10 @@ def _checked(run: RunDir, name: str, value: Any) -> Any:
         if type(value) is not int or not 0 <= value <= 65535:
             raise BadInput(f"{run.boot}: {name} must be a port number, not {value!r}")
         return value
+    if name == "orphan_after_s":
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+            raise BadInput(f"{run.boot}: {name} must be a number of seconds, not {value!r}")
+        return float(value)
     if not isinstance(value, str) or not value:
         raise BadInput(f"{run.boot}: {name} must be a text that is not empty, not {value!r}")
     if name == "machine":

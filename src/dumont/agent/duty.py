@@ -44,6 +44,13 @@ class Duty:
         self._assignment: Assignment | None = None
         self._crew = replica.crew
         self._streams: dict[str, asyncio.Task[None]] = {}
+        self._heard_at = clock.monotonic()
+        self._linked = False
+
+    @property
+    def silent_s(self) -> float:
+        """Seconds since a server process was there; 0 while the link to one is open on which it has said something."""
+        return 0.0 if self._linked else self._clock.monotonic() - self._heard_at
 
     async def run(self) -> None:
         """Hold the control link and the streams, each for ever. Raises what is unforeseen: the engine then ends."""
@@ -78,10 +85,14 @@ class Duty:
             reporting = self._crew.start(self._report_forever(link))
             try:
                 while True:
-                    await self._obey(link, await link.receive())
+                    message = await link.receive()
+                    self._linked = True
+                    await self._obey(link, message)
             finally:
                 reporting.cancel()
         finally:
+            if self._linked:
+                self._linked, self._heard_at = False, self._clock.monotonic()
             link.close()
 
     async def _obey(self, link: ControlLink, message: object) -> None:

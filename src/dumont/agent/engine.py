@@ -4,6 +4,7 @@ Nothing in here survives a crash but what is on disk; the watchdog starts it aga
 """
 
 import asyncio
+import math
 import os
 import random
 import ssl
@@ -25,6 +26,7 @@ from dumont.agent.listening import listen
 from dumont.agent.notice import Notice, metadata_address, watch_notice
 from dumont.agent.numbers import WrittenNumbers
 from dumont.agent.orders import Orders
+from dumont.agent.orphan import Hands, Orphanhood, Standing, end_machine
 from dumont.agent.source import LiveSource
 from dumont.clock import Clock, SystemClock
 from dumont.errors import AlreadyStored, BadInput, StoreError
@@ -90,7 +92,37 @@ class Engine:
             tasks.create_task(duty.run())
             tasks.create_task(self._store_forever(replica, history))
             tasks.create_task(self._renew_identity())
+            if self.boot.orphan_after_s:
+                tasks.create_task(self._orphanhood(replica, duty).watch_forever())
             tasks.create_task(watch_notice(metadata_address(), self._take_notice, self.clock, random.Random()))
+
+    def _orphanhood(self, replica: Replica, duty: Duty) -> Orphanhood:
+        hands = Hands(
+            silent_s=lambda: min(duty.silent_s, self._unasked_s()),
+            standing=lambda: self._standing(replica),
+            retire=replica.retire,
+            resume=replica.resume,
+            end=lambda: end_machine(self.run),
+        )
+        return Orphanhood(hands, self.boot.orphan_after_s, self.clock)
+
+    def _unasked_s(self) -> float:
+        """Seconds since a gateway's probe, or somebody's connection, was here."""
+        report = self._doors.report
+        if report.clients:
+            return 0.0
+        return math.inf if report.asked_s_ago is None else report.asked_s_ago
+
+    def _standing(self, replica: Replica) -> Standing:
+        with os.scandir(self.boot.workspace_dir) as entries:
+            has_files = next(entries, None) is not None
+        return Standing(
+            machine=self.boot.machine,
+            role=replica.role,
+            holds_files=has_files or replica.holds_files,
+            hears_primary=replica.hears_primary,
+            kept=bool(replica.keepers),
+        )
 
     def _use_identity(self) -> None:
         """Links that are opened or accepted from now on use the identity in the run directory; open ones go on."""

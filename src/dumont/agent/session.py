@@ -64,12 +64,14 @@ class Session:
         self._log = Log(around.run.path / "workload.log")
         self._asked: tuple[bool, int, str] | None = None
         self._quiesced: int | None = None
+        self._asked_at: float | None = None
         self._dirty = True  # whatever a crashed predecessor left running is not ours to serve
         self._step: asyncio.Task[None] | None = None
         self._stepping = asyncio.Lock()
 
     def probe(self) -> dict[str, Any]:
         """What the gateway and `/.dumont/probe` are told."""
+        self._asked_at = self._clock.monotonic()
         head = self.wanted.head
         return {
             "epoch": self.epoch,
@@ -77,6 +79,11 @@ class Session:
             "head": str(head) if head else None,
             "instance": self._around.boot.instance_id,
         }
+
+    @property
+    def asked_s_ago(self) -> float | None:
+        """Seconds since somebody last probed; None while nobody did."""
+        return None if self._asked_at is None else self._clock.monotonic() - self._asked_at
 
     def serve(self, serve: Serve) -> None:
         """Follow the engine's wish. Closes the doors before it returns, if they must close."""
@@ -262,6 +269,7 @@ class Desk:
             workload=session.workload.state,
             clients=session.ssh.clients + session.web.clients,
             meters=Meters() if old else self._meters,
+            asked_s_ago=session.asked_s_ago,
         )
 
     async def _send(self, message: FromSession) -> None:

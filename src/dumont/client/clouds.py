@@ -6,6 +6,7 @@ only the name of a file that holds it.
 
 import tomllib
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
@@ -18,10 +19,16 @@ VAST_IMAGE = "pytorch/pytorch:2.6.0-cuda12.4-cudnn9-runtime"
 
 
 class ServerAddress(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`host` is where machines out there reach this server, `listen` the addresses that it listens at for them."""
+    """`host` is where machines out there reach this server, `listen` the addresses that it listens at for them.
+
+    A rented machine ends itself when it did not join within `join_within_min` minutes, and when it has heard of no
+    server for `orphan_after_h` hours and nobody's work depends on it; 0 switches either off (docs/adr/0014-orphans.md).
+    """
 
     host: str
     listen: tuple[str, ...] = ("0.0.0.0",)  # machines of a cloud come from anywhere
+    join_within_min: Annotated[float, msgspec.Meta(ge=0)] = 30.0
+    orphan_after_h: Annotated[float, msgspec.Meta(ge=0)] = 24.0
 
 
 class VastAccount(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -50,6 +50,7 @@ class Landing:
     """How a new machine finds this server: the hub's port, our authority, and the token made for an instance's id.
 
     `agent_port` and `agent_sha256` are where it fetches the agent's code, and what that must be (`control.handout`).
+    `join_within_s` and `orphan_after_s`: when it ends itself (`provider.base.Boot`).
     """
 
     server_port: int
@@ -57,6 +58,8 @@ class Landing:
     token_for: Callable[[str], str]
     agent_port: int = 0
     agent_sha256: str = ""
+    join_within_s: float = 0.0
+    orphan_after_s: float = 0.0
 
 
 @dataclass
@@ -253,6 +256,8 @@ class Acts:
             join_token=self._landing.token_for(instance.id),
             agent_port=self._landing.agent_port,
             agent_sha256=self._landing.agent_sha256,
+            join_within_s=self._landing.join_within_s,
+            orphan_after_s=self._landing.orphan_after_s,
         )
         began = self.clock.monotonic()
         present = await self.database.instance(instance.id)

@@ -74,7 +74,7 @@ def _peer(sighting: Sighting, other: Sighting, role: Role) -> Peer:
     mine, theirs = sighting.instance.machine, other.instance.machine
     dial = role is Role.STANDBY if mine is theirs else mine is Machine.GPU
     endpoints = other.status.endpoints if other.status else Endpoints("")
-    return Peer(instance_id=other.instance.id, endpoints=endpoints, dial=dial)
+    return Peer(other.instance.id, endpoints, dial, keeper=theirs is Machine.CPU)
 
 
 def _restore(case: Case, sighting: Sighting | None) -> CommitId | None:

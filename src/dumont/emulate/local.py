@@ -93,6 +93,7 @@ class LocalGround:
             f"export DUMONT_RUN={shlex.quote(str(disk.inside(RUN)))}",
             f"export DUMONT_BASE={shlex.quote(base)}",
             f"export DUMONT_PORTS={listening}",
+            "export DUMONT_POWEROFF=false",  # unless the emulator says what that is: never this machine's own
         ]
         disk.outside(ONSTART).write_text("\n".join([*around, self._scripts[boot.instance_id], ""]))
 

@@ -41,7 +41,9 @@ class Boot:
     """What a new machine needs to find its server: its address, its certificate authority, a single-use token.
 
     `agent_port` is where the server hands the agent's code out (HTTPS, that authority), `agent_sha256` its digest in
-    hexadecimal; both are empty for a provider whose machines have the code already.
+    hexadecimal; both are empty for a provider whose machines have the code already. `join_within_s` and
+    `orphan_after_s` are after how many seconds the machine ends itself when it could not join, and when it no longer
+    hears of any server and nothing depends on it (ADR 14); 0 is never.
     """
 
     instance_id: str
@@ -51,6 +53,8 @@ class Boot:
     join_token: str
     agent_port: int = 0
     agent_sha256: str = ""
+    join_within_s: float = 0.0
+    orphan_after_s: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,9 @@ A machine runs it at each start (Vast.ai's `onstart`, Google's `startup-script`)
 server over TLS that trusts our authority alone, checks its digest, and starts it with a single-use token. It needs
 bash, Python 3.11 (or apt-get to install one) and a network; no root capability, FUSE or systemd.
 
+Before anything else it writes down how the machine ends itself (`end` in the run directory), and begins to wait: a
+machine that has no identity in time bills for nothing, and ends.
+
 What surrounds it may set `DUMONT_RUN` and `DUMONT_BASE`, the run directory and the parent of workspace and data, and
 `DUMONT_PORTS`, the three ports to listen at.
 """
@@ -53,11 +56,10 @@ print(code)
 """
 
 _SCRIPT = r"""#!/bin/bash
-# Starts a Dumont instance. Harmless when run again.
 run=${{DUMONT_RUN:-/var/lib/dumont}}; mkdir -p "$run"
 exec >>"$run/bootstrap.log" 2>&1
 set -u
-new() {{ "$1" -c 'import sys;sys.exit(sys.version_info<(3,11))' 2>/dev/null; }}
+{will}new() {{ "$1" -c 'import sys;sys.exit(sys.version_info<(3,11))' 2>/dev/null; }}
 py=; for p in "$run/venv/bin/python" python3 python3.13 python3.12 python3.11; do new "$p" && py=$p && break; done
 [ -n "$py" ] || {{ apt-get update && apt-get install -y python3-venv; py=python3; }}
 for try in 1 2 3 4 5 6 7 8 9 10; do
@@ -75,8 +77,27 @@ PYTHONPATH=$code PYTHONDONTWRITEBYTECODE=1 setsid nohup "$py" -m dumont.agent.wa
 """
 
 
-def script(boot: Boot, machine: Machine) -> str:
-    """The text, at most SCRIPT_BYTES_MAX long. Raises ProviderError when it can't be that short."""
+_WILL = r"""cat >"$run/end" <<'END'
+{will}
+END
+"""
+_LIMIT = r"""(cd "$run"
+setsid bash -c 'sleep {seconds:g};while [ ! -e identity.crt ];do echo never joined;bash end;sleep 60;done' </dev/null &)
+"""
+
+
+def limit(will: str, join_within_s: float) -> str:
+    """The part that writes the last will down in `$run` and, unless it is 0, waits so many seconds for an identity."""
+    if not will:
+        return ""
+    return _WILL.format(will=will) + (_LIMIT.format(seconds=join_within_s) if join_within_s else "")
+
+
+def script(boot: Boot, machine: Machine, will: str = "") -> str:
+    """The text, at most SCRIPT_BYTES_MAX long. Raises ProviderError when it can't be that short.
+
+    `will` is shell text that ends the machine; without it, it never ends itself.
+    """
     known = {
         "instance_id": boot.instance_id,
         "server_host": boot.server_host,
@@ -86,8 +107,10 @@ def script(boot: Boot, machine: Machine) -> str:
         "machine": machine.value,
         "agent_port": boot.agent_port,
         "agent_sha256": boot.agent_sha256,
+        "orphan_after_s": boot.orphan_after_s,
     }
-    text = _SCRIPT.format(prepare=_PREPARE.strip(), boot=shlex.quote(json.dumps(known, separators=(",", ":"))))
+    told = shlex.quote(json.dumps(known, separators=(",", ":")))
+    text = _SCRIPT.format(prepare=_PREPARE.strip(), boot=told, will=limit(will, boot.join_within_s))
     if len(text.encode()) > SCRIPT_BYTES_MAX:
         raise ProviderError(f"The bootstrap would have {len(text.encode())} bytes, {SCRIPT_BYTES_MAX} are allowed.")
     return text

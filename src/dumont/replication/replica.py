@@ -21,6 +21,8 @@ from dumont.replication.standby import Standby, hello_of
 from dumont.snapshot.tree import Tree
 from dumont.wire.control import Assignment, BranchSaved, Endpoints, Risk, Status
 
+_HEARD_S_MAX = 5.0
+
 
 @dataclass
 class _Fork:
@@ -122,6 +124,49 @@ class Replica:
         if self._primary is None:
             return Answer(ok=False, reason="this instance is not the primary of its workspace now")
         return await self._primary.barrier(paths, timeout_s)
+
+    async def retire(self, timeout_s: float) -> Answer:
+        """End the workload in good order and take the last barrier of a primary that is to go.
+
+        Its doors are shut when it is OK; when it isn't, `resume` was called and the workload runs again.
+        """
+        assignment, primary = self._latest, self._primary
+        answer = await self.barrier((), timeout_s)
+        if not answer.ok or assignment is None or primary is None:
+            return answer
+        try:
+            await self._host.doors.quiesce(assignment)
+            answer = await self.barrier((), timeout_s)
+        except Refused as error:
+            answer = Answer(ok=False, reason=str(error))
+        if not answer.ok:
+            self.resume()
+        return answer
+
+    def resume(self) -> None:
+        """Let people in again after `retire`, if this is still the primary and the server wants nothing else."""
+        assignment, primary = self._latest, self._primary
+        if primary and assignment and assignment.role is Role.PRIMARY and not assignment.seal and not primary.sealed:
+            self._host.doors.open(assignment, primary.head)
+
+    @property
+    def keepers(self) -> frozenset[str]:
+        """Members of a primary's ack set that are there now, and are known never to end themselves."""
+        if self._primary is None or self._latest is None:
+            return frozenset()
+        named = {peer.instance_id for peer in self._latest.peers if peer.keeper}
+        there = {peer.instance_id for peer in self._primary.peers() if peer.connected}
+        return self._primary.barriers.ack_set.members & named & there
+
+    @property
+    def hears_primary(self) -> bool:
+        """Whether this is a standby whose primary's stream said something within the last seconds."""
+        return self._standby is not None and self._standby.up and self._standby.silent_s <= _HEARD_S_MAX
+
+    @property
+    def holds_files(self) -> bool:
+        """Whether its disk holds, or may hold, anything of the workspace."""
+        return bool(self._unfit or self._head or self._fork or self._primary or self._standby or len(self._tree) > 1)
 
     @property
     def role(self) -> Role:

@@ -23,11 +23,15 @@ class Endpoints(msgspec.Struct, frozen=True):
 
 
 class Peer(msgspec.Struct, frozen=True):
-    """Another replica of the workspace. `dial` is True for the side that opens the stream."""
+    """Another replica of the workspace. `dial` is True for the side that opens the stream.
+
+    `keeper`: it is a CPU machine, which never ends itself while it plays a role (docs/adr/0014-orphans.md).
+    """
 
     instance_id: str
     endpoints: Endpoints
     dial: bool
+    keeper: bool = False
 
 
 class Assignment(msgspec.Struct, frozen=True, tag="assignment"):

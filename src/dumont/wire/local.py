@@ -39,7 +39,10 @@ class Quiesced(msgspec.Struct, frozen=True, tag="quiesced"):
 
 
 class Serving(msgspec.Struct, frozen=True, tag="serving"):
-    """Session → engine, at each change and once a second: what is served, on which ports, and the meters."""
+    """Session → engine, at each change and once a second: what is served, on which ports, and the meters.
+
+    `asked_s_ago`: seconds since a gateway's probe; None while there was none.
+    """
 
     epoch: int
     serving: bool
@@ -48,6 +51,7 @@ class Serving(msgspec.Struct, frozen=True, tag="serving"):
     workload: str = ""
     clients: int = 0
     meters: Meters = Meters()
+    asked_s_ago: float | None = None
 
 
 ToSession = Serve | Quiesce

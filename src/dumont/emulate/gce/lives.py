@@ -11,6 +11,7 @@ from dumont.emulate.gce.world import Operation, World, has_address
 
 PREEMPTED = "compute.instances.preempted"
 HOST_ERROR = "compute.instances.hostError"
+GUEST_TERMINATE = "compute.instances.guestTerminate"
 AWAKE = (Status.PROVISIONING, Status.STAGING, Status.RUNNING)
 
 
@@ -185,6 +186,15 @@ class Lives:
             vm.move(Status.TERMINATED)
 
         self._rest_then(vm, 0.0, rest, grace_s=0.0)
+
+    def power_off(self, vm: Vm) -> None:
+        """The guest turns itself off: it rests TERMINATED, whatever its termination action; its disk stays (inferred).
+
+        Harmless when it is on its way to rest already.
+        """
+        if vm.status is Status.RUNNING:
+            self.world.tell(GUEST_TERMINATE, vm, "Instance terminated by guest OS shutdown.")
+            self._end_by(vm, "STOP")
 
     def _end_by(self, vm: Vm, action: str) -> None:
         """End as preemption and run limits do: STOP keeps the disk, DELETE removes everything."""

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from random import Random
 
 import uvicorn
@@ -31,6 +31,7 @@ from dumont.errors import ProviderError
 TICK_S = 0.05
 STOP_S_MAX = 5.0
 HOST = "127.0.0.1"
+POWER_OFF = "/_emulator/poweroff"
 
 Wrap = Callable[[ASGIApp], ASGIApp]
 
@@ -133,22 +134,37 @@ class Emulator:
         setting = self.world.setting
         if setting.metadata_servers and (vm.zone, vm.name) not in self._guests:
             app = metadata_app(vm, setting.project, self.world.timeline.clock)
+            app.router.routes.append(Route(POWER_OFF, self._power_off(vm), methods=["POST"]))
             guest = Served(app, 0, setting.metadata_host)
             self._guests[vm.zone, vm.name] = guest
             await guest.up()
             self.metadata[vm.zone, vm.name] = guest.address
         if address := self.metadata.get((vm.zone, vm.name)):
             environment["GCE_METADATA_HOST"] = address
+            environment["DUMONT_POWEROFF"] = _turning_off(address)
         vm.say(f"startup-script: {_echoed(vm)}")
         try:
             await self.world.ground.start(vm.name, vm.attribute("startup-script") or "true", environment)
         except ProviderError as error:  # a machine that runs, and nothing on it does: as with a broken image
             vm.say(f"the ground can't run it: {error}")
 
+    def _power_off(self, vm: Vm) -> Callable[[Request], Awaitable[Response]]:
+        async def power_off(request: Request) -> Response:
+            self.lives.power_off(vm)
+            return JSONResponse({})
+
+        return power_off
+
     async def _rest(self, vm: Vm) -> None:
         self.metadata.pop((vm.zone, vm.name), None)
         if guest := self._guests.pop((vm.zone, vm.name), None):
             await guest.close()
+
+
+def _turning_off(address: str) -> str:
+    """What stands for `poweroff` on a machine that is only processes: a word to its metadata server, said by bash."""
+    host, _, port = address.partition(":")
+    return f"exec 3<>/dev/tcp/{host}/{port} && printf 'POST {POWER_OFF} HTTP/1.0\\r\\n\\r\\n' >&3 && cat <&3"
 
 
 def _echoed(vm: Vm) -> str:
