@@ -1,5 +1,8 @@
 """The embedded cloud's network, and what this machine is found to allow."""
 
+import asyncio
+import fcntl
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -10,7 +13,7 @@ from dumont.provider.base import Phase
 from dumont.provider.command import run
 from dumont.provider.jail import Mode
 from dumont.provider.local import LocalProvider
-from dumont.provider.network import NETNS, Network, cloud_key
+from dumont.provider.network import LOCK, NETNS, Network, cloud_key
 from tests.integration.landlord import landlord, rent, require
 
 
@@ -64,6 +67,42 @@ async def test_opening_removes_leftovers_of_this_home_only(netns: LocalProvider,
         assert len(_namespaces(ours.key)) == 2
     finally:
         await others.close()
+
+
+async def test_many_may_open_one_home_in_one_instant(short_dir: Path) -> None:
+    """As two emulators and a server do. All of them must find the same switch, whoever makes it."""
+    await require(Mode.NETNS, short_dir)
+    program = (
+        "import asyncio,sys,pathlib;from dumont.provider.network import Network;"
+        "print(asyncio.run(Network.open(pathlib.Path(sys.argv[1]))).host)"
+    )
+    try:
+        opened = [await _started(program, str(short_dir)) for _ in range(4)]
+        told = [await one.communicate() for one in opened]
+        assert [one.returncode for one in opened] == [0] * 4, told
+        assert len({out for out, _ in told}) == 1
+        assert _namespaces(cloud_key(short_dir)) == [f"dmt-{cloud_key(short_dir)}"]
+    finally:
+        await (await Network.open(short_dir)).close()
+
+
+async def test_nobody_makes_a_network_while_another_process_does(short_dir: Path) -> None:
+    """What makes the test above certain: the whole of looking and making is behind one lock of this machine."""
+    await require(Mode.NETNS, short_dir)
+    with LOCK.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1.0):
+                await Network.open(short_dir)
+        assert _namespaces(cloud_key(short_dir)) == []
+    network = await Network.open(short_dir)
+    assert _namespaces(network.key) == [f"dmt-{network.key}"]
+    await network.close()
+
+
+async def _started(program: str, *words: str) -> asyncio.subprocess.Process:
+    pipe = asyncio.subprocess.PIPE
+    return await asyncio.create_subprocess_exec(sys.executable, "-c", program, *words, stdout=pipe, stderr=pipe)
 
 
 async def test_two_clouds_get_different_subnets_even_when_they_wish_for_the_same(tmp_path: Path) -> None:

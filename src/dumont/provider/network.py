@@ -10,15 +10,20 @@ a cut is pure silence: no ARP goes unanswered, so no socket ever hears EHOSTUNRE
 - *out* (from the instance): its routes point at a neighbour that does not exist.
 """
 
+import asyncio
+import contextlib
+import fcntl
 import hashlib
 import ipaddress
 import json
+import os
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from dumont.errors import NotPossibleHere, ProviderError
-from dumont.provider.command import run
+from dumont.provider.command import handing_down, run
 
 NETNS = Path("/run/netns")
 SWITCH = "switch"
@@ -27,6 +32,10 @@ CARD = "eth0"
 NOWHERE = "169.254.231.1"
 NOWHERE_MAC = "02:00:00:00:00:01"
 NUMBERS = range(2, 251)
+LOCK = Path("/run/dumont-network.lock")
+"""Networks are the machine's, not the home's."""
+LOCK_S_MAX = 60.0
+LOCK_POLL_S = 0.02
 
 Argv = tuple[str, ...]
 
@@ -63,8 +72,15 @@ class Network:
     async def open(cls, home: Path) -> "Network":
         """The home's switch, made if need be.
 
-        Raises NotPossibleHere without root or a free subnet, ProviderError when the kernel refuses.
+        One process of this machine at a time looks and makes: two that begin in one instant, for one home or for homes
+        that wish for the same subnet, must not both find nothing there. Raises NotPossibleHere without root or a free
+        subnet, ProviderError when the kernel refuses, or somebody else is at it for too long.
         """
+        async with _alone():
+            return await cls._open(home)
+
+    @classmethod
+    async def _open(cls, home: Path) -> "Network":
         key = cloud_key(home)
         addresses = await _addresses()
         own = addresses.pop(_interface(key), [])
@@ -173,13 +189,17 @@ class Network:
 
     async def close(self) -> None:
         """Remove the switch, and every cable and namespace of this home; harmless when there are none."""
+        async with _alone():
+            await self._remove()
+
+    async def _remove(self) -> None:
         for number in sorted(await self.plugged()):
             await self.unplug(number)
         await _remove_link(self.switch)
         await _remove_namespace(self.switch)
 
     async def _build(self) -> None:
-        await self.close()
+        await self._remove()
         await run(
             ("ip", "-batch", "-"),
             f"netns add {self.switch}\n"
@@ -205,6 +225,34 @@ class Network:
             f"fdb replace {self.mac(number)} dev {port} master static\n",
         )
         await run(("ip", "-n", self.switch, "link", "set", "dev", port, "up"))
+
+
+@contextlib.asynccontextmanager
+async def _alone() -> AsyncIterator[None]:
+    """While no other process of this machine makes or removes a switch. Commands run meanwhile keep others out too."""
+    try:
+        lock = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise NotPossibleHere(f"{LOCK} can't be opened, so no network can be made: {error.strerror}") from error
+    try:
+        await _take(lock)
+        with handing_down(lock):
+            yield
+    finally:
+        os.close(lock)
+
+
+async def _take(lock: int) -> None:
+    try:
+        async with asyncio.timeout(LOCK_S_MAX):
+            while True:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    return
+                except BlockingIOError:
+                    await asyncio.sleep(LOCK_POLL_S)
+    except TimeoutError as error:
+        raise ProviderError(f"Somebody has held {LOCK} for more than {LOCK_S_MAX:.0f} s. Try again.") from error
 
 
 def _is_mounted(netns: str) -> bool:
