@@ -14,7 +14,7 @@ from dumont.i18n import _
 
 def demo(
     rounds: Annotated[int, typer.Option(help=_("How many rounds."), min=1)] = 4,
-    kind: Annotated[str, typer.Option(help=_("killed, cut_off or both."))] = "both",
+    kind: Annotated[str, typer.Option(help=_("killed, cut_off, both, or planned (pauses of moves)."))] = "both",
     seed: Annotated[int | None, typer.Option(help=_("The same seed breaks at the same instants."))] = None,
     fast: Annotated[bool, typer.Option("--fast", help=_("Small tree, no return to a GPU between rounds."))] = False,
     home: Annotated[

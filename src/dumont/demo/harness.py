@@ -19,7 +19,8 @@ from dumont.demo.acklog import AckReader, rates
 from dumont.demo.base import base_tree
 from dumont.demo.cloud import Cloud, is_healthy
 from dumont.demo.emulated import emulated
-from dumont.demo.report import CUT_OFF, KILLED, KINDS, Report, Round, print_round
+from dumont.demo.planned import play_planned
+from dumont.demo.report import CUT_OFF, KILLED, KINDS, PLANNED, Report, Round, print_round
 from dumont.demo.rounds import BASE, Stage, calm, play
 from dumont.demo.witness import Errand, Outside, write_errand
 from dumont.errors import BadInput, DumontError, NotPossibleHere
@@ -55,8 +56,8 @@ async def rehearse(options: Options, console: Console) -> Report:
 
     Nothing that was started here is left when it returns, raises, or is cancelled.
     """
-    if options.kind not in (*KINDS, BOTH):
-        raise BadInput(_("{kind} is no kind of round: killed, cut_off or both").format(kind=options.kind))
+    if options.kind not in (*KINDS, PLANNED, BOTH):
+        raise BadInput(_("{kind} is no kind of round: killed, cut_off, both or planned").format(kind=options.kind))
     if options.cloud not in (LOCAL, EMULATED):
         raise BadInput(_("{cloud} is no kind of cloud: local or emulated").format(cloud=options.cloud))
     if options.rounds < 1:
@@ -107,7 +108,7 @@ async def _end_leftovers(home: Path) -> None:
 
 async def _set(cloud: Cloud, outside: Outside, options: Options, console: Console) -> Stage:
     """Launch the workspace and fill it, over its address like everything else here."""
-    await cloud.launch(_command(), return_to_gpu=not options.fast)
+    await cloud.launch(_command(), return_to_gpu=options.kind == PLANNED or not options.fast)
     await cloud.until(
         _("a primary"), lambda shown: any(r.id == shown.primary and r.ready for r in shown.replicas), LAUNCH_TIMEOUT_S
     )
@@ -171,7 +172,7 @@ async def _play_all(stage: Stage, kinds: list[str], console: Console) -> Report:
     for number, kind in enumerate(kinds, start=1):
         rounds.append(Round(number=number, kind=kind))
         try:
-            await play(stage, rounds[-1])
+            await (play_planned if kind == PLANNED else play)(stage, rounds[-1])
         except DumontError as error:
             rounds[-1].notes.append(str(error))
             rounds[-1].finished = False

@@ -1,5 +1,6 @@
 """The report of a demo: what each round measured, what all of them promise together, for people and for programs."""
 
+import math
 import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from dumont.i18n import _
 KILLED = "killed"
 CUT_OFF = "cut_off"
 KINDS = (KILLED, CUT_OFF)
+PLANNED = "planned"
 FIRST_BYTE_MS_MAX = 5_000
 """The promise: the same address answers within 5 s (design §7)."""
 
@@ -47,13 +49,17 @@ class Round:
     rented_ms: int | None = None
     caught_up_ms: int | None = None
     switchover_ms: int | None = None
+    pause_ms: int | None = None
     finished: bool = True
     checks: dict[str, bool] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
-        """Whether everything promised held in this round."""
+        """Whether everything promised held in this round. A planned one promises as much, and has no fault to judge."""
+        if self.kind == PLANNED:
+            seen = self.pause_ms is not None and self.pause_ms <= FIRST_BYTE_MS_MAX
+            return self.finished and seen and self.acked_lost == 0
         in_time = self.first_byte_ms is not None and self.first_byte_ms <= FIRST_BYTE_MS_MAX
         whole = self.acked_lost == 0 and self.tree_equal and self.training_resumed
         return self.finished and in_time and whole and all(self.checks.values())
@@ -70,6 +76,11 @@ class Report:
     @property
     def ok(self) -> bool:
         return len(self.rounds) == self.asked > 0 and all(round_.ok for round_ in self.rounds)
+
+    @property
+    def pauses(self) -> list[int]:
+        """The address's pause in each planned round that was seen, in milliseconds."""
+        return [r.pause_ms for r in self.rounds if r.kind == PLANNED and r.pause_ms is not None]
 
     @property
     def acked_lost(self) -> int:
@@ -98,19 +109,34 @@ _PUBLIC = (
 
 
 def as_json(report: Report) -> dict[str, Any]:
-    """The object that `dumont demo --json` prints; its field names are stable."""
-    return {
-        "rounds": [{name: getattr(round_, name) for name in _PUBLIC} for round_ in report.rounds],
+    """The object that `dumont demo --json` prints; its field names are stable. Planned rounds add `pause_ms`."""
+    told = {
+        "rounds": [_public(round_) for round_ in report.rounds],
         "by_kind": {kind: _spread(report.first_bytes(kind)) for kind in KINDS},
         "acked_lost": report.acked_lost,
         "training_resumed": report.training_resumed,
         "ok": report.ok,
     }
+    is_planned = any(round_.kind == PLANNED for round_ in report.rounds)
+    return told | ({"pause_ms": pauses(report.pauses)} if is_planned else {})
+
+
+def _public(round_: Round) -> dict[str, Any]:
+    told = {name: getattr(round_, name) for name in _PUBLIC}
+    return told | ({"pause_ms": round_.pause_ms} if round_.kind == PLANNED else {})
 
 
 def _spread(values: list[int]) -> dict[str, int | None]:
     p50 = round(statistics.median(values)) if values else None
     return {"first_byte_ms_p50": p50, "first_byte_ms_max": max(values, default=None)}
+
+
+def pauses(values: list[int]) -> dict[str, int | None]:
+    """Count and percentiles of measured pauses, in milliseconds: each is one that was measured (nearest rank)."""
+    ranked = sorted(values)
+    ranks = {p: ranked[max(math.ceil(p / 100 * len(ranked)), 1) - 1] for p in (50, 90, 99)} if ranked else {}
+    told: dict[str, int | None] = {"rounds": len(ranked), "min": min(ranked, default=None)}
+    return told | {f"p{p}": ranks.get(p) for p in (50, 90, 99)} | {"max": max(ranked, default=None)}
 
 
 def print_round(console: Console, round_: Round) -> None:
@@ -125,6 +151,11 @@ def print_round(console: Console, round_: Round) -> None:
 
 
 def _lines(round_: Round) -> Iterable[tuple[str, str]]:
+    if round_.kind == PLANNED:
+        yield _("who went, who answers"), f"{round_.old_id} → {round_.new_id or '?'}"
+        yield _("the address's pause"), milliseconds(round_.pause_ms)
+        yield _("acknowledged and lost"), str(round_.acked_lost)
+        return
     yield _("who died, who answers"), f"{round_.old_id} → {round_.new_id or '?'}"
     yield _("detected after"), milliseconds(round_.detected_ms)
     yield _("promoted after"), milliseconds(round_.promoted_ms)
@@ -168,7 +199,12 @@ def print_verdict(console: Console, report: Report) -> None:
                 milliseconds(FIRST_BYTE_MS_MAX),
                 milliseconds(AIM_MS[kind]),
             )
-    console.print(table)
+    if table.row_count:
+        console.print(table)
+    if report.pauses:
+        told = {name: milliseconds(value) for name, value in pauses(report.pauses).items() if name != "rounds"}
+        text = _("the address's pause in planned moves: median {p50}, 90 % {p90}, 99 % {p99}, longest {max}")
+        console.print(text.format(**told), highlight=False)
     if report.rates:
         console.print(_("write load, operations a second: {rates}").format(rates=_rates(report.rates)), highlight=False)
     console.print(_("acknowledged and lost, in all rounds: {lost}").format(lost=report.acked_lost), highlight=False)
@@ -184,7 +220,7 @@ def _rates(rates: dict[str, float]) -> str:
 
 
 def kind_name(kind: str) -> str:
-    return {KILLED: _("killed"), CUT_OFF: _("cut off")}[kind]
+    return {KILLED: _("killed"), CUT_OFF: _("cut off"), PLANNED: _("planned")}[kind]
 
 
 def direction_name(direction: str) -> str:

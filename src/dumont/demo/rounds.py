@@ -110,7 +110,7 @@ async def _strike(stage: Stage, round_: Round) -> Fault:
     armed = await stage.address.ask(f"{stage.beacon} arm")
     if not armed["ok"]:
         raise TookTooLong(f"a barrier of a calm workspace is unknown: {armed['reason']}")
-    resumes = len((await _found(stage)).resumed)
+    resumes = len((await find(stage)).resumed)
     home, round_.old_id = stage.cloud.home, before.primary
     tree = faults.tree_of(home, round_.old_id)
     await asyncio.sleep(stage.rng.uniform(*FAULT_AFTER_S))
@@ -205,13 +205,14 @@ async def _resumed(stage: Stage, fault: Fault) -> Found:
     await stage.address.ask(f"{stage.beacon} go")
     deadline = time.monotonic() + RESUME_TIMEOUT_S
     while True:
-        found = await _found(stage)
+        found = await find(stage)
         if len(found.resumed) > fault.resumes or time.monotonic() > deadline:
             return found
         await asyncio.sleep(POLL_EVERY_S)
 
 
-async def _found(stage: Stage) -> Found:
+async def find(stage: Stage) -> Found:
+    """What the workspace holds now, asked over its address."""
     told: dict[str, Any] = await stage.address.ask(f"{stage.beacon} show")
     return Found(tuple(told["lines"]), told["slots"], tuple(told["resumed"]))
 
@@ -254,7 +255,7 @@ async def _went_on(stage: Stage, round_: Round, fault: Fault) -> None:
 async def _return(stage: Stage, round_: Round, fault: Fault) -> None:
     """Wait until the workspace is back on a GPU, and measure the pause as the outside saw it."""
     await stage.cloud.until(
-        _("the return to a GPU"), lambda shown: is_healthy(shown) and _on_gpu(shown), RETURN_TIMEOUT_S
+        _("the return to a GPU"), lambda shown: is_healthy(shown) and on_gpu(shown), RETURN_TIMEOUT_S
     )
     told = marks.after(await stage.cloud.events(), fault.at)
     rented, joined = marks.rented_gpu(told), marks.joined(told)
@@ -268,10 +269,11 @@ async def _return(stage: Stage, round_: Round, fault: Fault) -> None:
     round_.switchover_ms = round((nonces[first].at - nonces[first - 1].at) * 1000) if first else None
     step = stage.acks.last(STEP)
     settled = [ack for ack in stage.acks.all if ack.kind == NONCE or (step and ack.run != step.run)]
-    missing = lost(settled, await _found(stage))
+    missing = lost(settled, await find(stage))
     round_.acked_lost += len(missing)
     round_.notes += [_("Lost at the switchover: {ack}").format(ack=ack.token) for ack in missing]
 
 
-def _on_gpu(shown: WorkspaceShown) -> bool:
+def on_gpu(shown: WorkspaceShown) -> bool:
+    """Whether a GPU machine is the primary."""
     return any(replica.id == shown.primary and replica.machine == "gpu" for replica in shown.replicas)

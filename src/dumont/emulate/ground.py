@@ -9,6 +9,7 @@ class Ground(Protocol):
 
     - `start` runs `script` with bash as the instance's first process, on the disk of that name, which it makes when
       there is none and otherwise leaves as it was. Starting what runs is harmless.
+    - `tell` runs `script` beside what runs in the instance, for at most `seconds`; harmless when nothing runs.
     - `stop` sends SIGTERM to all of the instance's processes and SIGKILL after `grace_s` seconds; the disk stays.
     - `end` kills at once and removes the disk; ending what never was is harmless.
     - `address` is the IP address that the instance has while it runs; instances may share one.
@@ -16,6 +17,8 @@ class Ground(Protocol):
     """
 
     async def start(self, name: str, script: str, environment: Mapping[str, str]) -> None: ...
+
+    async def tell(self, name: str, script: str, seconds: float) -> None: ...
 
     async def stop(self, name: str, grace_s: float) -> None: ...
 
@@ -38,6 +41,9 @@ class Nowhere:
 
     async def start(self, name: str, script: str, environment: Mapping[str, str]) -> None:
         self._running.add(name)
+
+    async def tell(self, name: str, script: str, seconds: float) -> None:
+        return
 
     async def stop(self, name: str, grace_s: float) -> None:
         self._running.discard(name)

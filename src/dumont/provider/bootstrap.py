@@ -77,6 +77,20 @@ PYTHONPATH=$code PYTHONDONTWRITEBYTECODE=1 setsid nohup "$py" -m dumont.agent.wa
 """
 
 
+SHUTDOWN = r"""#!/bin/bash
+run=${DUMONT_RUN:-/var/lib/dumont}
+preempted=http://${GCE_METADATA_HOST:-metadata.google.internal}/computeMetadata/v1/instance/preempted
+[ "$(curl -sm5 -H Metadata-Flavor:Google $preempted)" = TRUE ] || exit 0
+ended() { cat "$run/ended" 2>/dev/null; }
+was=$(ended)
+for ((i = 0; i < 440; i++)); do [ "$(ended)" = "$was" ] || exit 0; sleep 0.25; done
+"""
+"""What a machine at Google does first when it is shut down: one that is taken back stays up while its workspace moves.
+
+Without it the guest begins to stop everything in the same second as the notice. It waits for the watchdog's word that a
+higher epoch exists, and not longer than a notice can be (contract §5).
+"""
+
 _WILL = r"""cat >"$run/end" <<'END'
 {will}
 END

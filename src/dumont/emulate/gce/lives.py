@@ -277,7 +277,11 @@ class Lives:
         vm.resource["lastStopTimestamp"] = world.stamp()
 
         async def rest() -> None:
-            await world.ground.stop(vm.name, grace / world.setting.ground_speed)
+            clock, left_s = asyncio.get_running_loop().time, grace / world.setting.ground_speed
+            until = clock() + left_s
+            if left_s and (script := vm.attribute("shutdown-script")):
+                await world.ground.tell(vm.name, script, left_s)
+            await world.ground.stop(vm.name, max(until - clock(), 0.0))
             await self.on_rest(vm)
             _without_address(vm)
             world.timeline.after(due - world.timeline.now, then)

@@ -6,6 +6,7 @@ from google.cloud import compute_v1
 
 from dumont.errors import ProviderError
 from dumont.model.offer import Offer
+from dumont.provider.bootstrap import SHUTDOWN
 from dumont.provider.gce.account import INSTALLATION_KEY, LABEL_KEY, TAG, Account, safe_value
 from dumont.provider.gce.prices import disk_gib
 
@@ -39,6 +40,7 @@ def resource(account: Account, zone: str, what: Order) -> compute_v1.Instance:
         INSTALLATION_KEY: account.installation,
         LABEL_KEY: what.label,
         "startup-script": what.script,
+        "shutdown-script": SHUTDOWN,
         "block-project-ssh-keys": "TRUE",
     }
     return compute_v1.Instance(
