@@ -120,6 +120,13 @@ class Cloud:
         )
         self.settle()
 
+    def up(self, tries_max: int = 6) -> None:
+        """Up, also where a server that imports a cloud's client takes longer than the command waits for it."""
+        for _ in range(tries_max - 1):
+            if self.run([sys.executable, "-m", "dumont.main", "up"]).returncode == 0:
+                return
+        self.dumont("up")
+
     def stop(self) -> None:
         """Everything down, however broken, and nothing left behind."""
         self.quieten()
@@ -239,12 +246,12 @@ class Cloud:
         """What losing a machine's power does to it."""
         asyncio.run(faults.kill(self.home, instance_id))
 
-    def fail_over(self) -> WorkspaceShown:
+    def fail_over(self, seconds: float = SETTLE_S_MAX) -> WorkspaceShown:
         """Kill the primary, and wait until all is well again."""
-        before = self.settle()
+        before = self.settle(seconds)
         self.kill(before.primary)
-        self.until("a promotion", lambda shown: serves(shown, before.epoch + 1), BACK_S_MAX)
-        return self.settle()
+        self.until("a promotion", lambda shown: serves(shown, before.epoch + 1), max(BACK_S_MAX, seconds))
+        return self.settle(seconds)
 
     def take_disk(self, instance_id: str) -> Path:
         """The tree of a machine that was just killed, taken out of it before it is let go."""

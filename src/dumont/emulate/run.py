@@ -84,7 +84,7 @@ async def _emulator(options: argparse.Namespace, ground: LocalGround) -> AsyncIt
     if options.kind == "vast":
         world = World(SystemClock(), Random(options.seed), ground)
         world.habits.boot_s = VAST_BOOT_S
-        async with serving(world, options.port) as url:
+        async with serving(world, options.port, ground.server_host) as url:
             yield url
         return
     setting = Setting(metadata_host=ground.server_host)

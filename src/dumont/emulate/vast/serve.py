@@ -1,4 +1,4 @@
-"""Serving the emulated Vast.ai on loopback, for tests and for `dumont emulate vast`."""
+"""Serving the emulated Vast.ai on this machine, for tests and for `dumont emulate vast`."""
 
 import asyncio
 import contextlib
@@ -20,14 +20,14 @@ TICK_S = 0.05
 
 
 @contextlib.asynccontextmanager
-async def serving(world: World, port: int = 0) -> AsyncIterator[str]:
-    """Serve this world on loopback; yields its base URL. Its instances keep moving without being asked about.
+async def serving(world: World, port: int = 0, host: str = LOOPBACK) -> AsyncIterator[str]:
+    """Serve this world; yields its base URL. Its instances keep moving without being asked about.
 
-    Raises OSError when the port is taken. The ground stays open: whoever made it closes it.
+    `host` is where its instances may reach it too, who end themselves there. Raises OSError when the port is taken. The ground stays open: whoever made it closes it.
     """
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:  # asyncio asks for it
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((LOOPBACK, port))
+        listener.bind((host, port))
         config = uvicorn.Config(application(world), log_config=None, lifespan="off", timeout_graceful_shutdown=1)
         logging.getLogger("uvicorn.error").addFilter(_is_no_fault_of_the_book)
         server = Server(config)
@@ -38,7 +38,7 @@ async def serving(world: World, port: int = 0) -> AsyncIterator[str]:
                 if task.done():
                     await task
                 await asyncio.sleep(0.005)
-            yield f"http://{LOOPBACK}:{listener.getsockname()[1]}"
+            yield f"http://{host}:{listener.getsockname()[1]}"
         finally:
             broken = ticking.done()
             ticking.cancel()
