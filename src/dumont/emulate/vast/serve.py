@@ -23,7 +23,9 @@ TICK_S = 0.05
 async def serving(world: World, port: int = 0, host: str = LOOPBACK) -> AsyncIterator[str]:
     """Serve this world; yields its base URL. Its instances keep moving without being asked about.
 
-    `host` is where its instances may reach it too, who end themselves there. Raises OSError when the port is taken. The ground stays open: whoever made it closes it.
+    `host` is where its instances may reach it too, who end themselves there.
+
+    Raises OSError when the port is taken. The ground stays open: whoever made it closes it.
     """
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:  # asyncio asks for it
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
