@@ -18,7 +18,7 @@ LOOK_S_MAX = 60.0
 LOOKS = 20
 """So often within the time after which it is an orphan is looked; at least every LOOK_S_MAX."""
 AGAIN_S = 3600.0
-"""Before a primary that could not go ends its workload again for nothing, and before a reason is told again."""
+"""At most, before a primary that could not go ends its workload again for nothing, or a reason is told again."""
 INSIST_S = 60.0
 END_S_MAX = 180.0
 BARRIER_S = 60.0
@@ -112,7 +112,7 @@ class Orphanhood:
     async def _retire(self) -> None:
         answer = await self._hands.retire(BARRIER_S)
         if not answer.ok:
-            self._not_before = self._clock.monotonic() + AGAIN_S
+            self._not_before = self._clock.monotonic() + min(AGAIN_S, self._after_s)
             self._tell(f"this machine stays: its last barrier is unknown: {answer.reason}")
             return
         await self._insist(Fate.RETIRE)

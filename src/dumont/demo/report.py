@@ -109,7 +109,7 @@ _PUBLIC = (
 
 
 def as_json(report: Report) -> dict[str, Any]:
-    """The object that `dumont demo --json` prints; its field names are stable. Planned rounds add `pause_ms`."""
+    """The object that `dumont demo --json` prints; its field names are stable. Planned rounds tell of `pause_ms` instead."""
     told = {
         "rounds": [_public(round_) for round_ in report.rounds],
         "by_kind": {kind: _spread(report.first_bytes(kind)) for kind in KINDS},
@@ -122,8 +122,8 @@ def as_json(report: Report) -> dict[str, Any]:
 
 
 def _public(round_: Round) -> dict[str, Any]:
-    told = {name: getattr(round_, name) for name in _PUBLIC}
-    return told | ({"pause_ms": round_.pause_ms} if round_.kind == PLANNED else {})
+    names = ("kind", "acked_commits", "acked_lost", "pause_ms") if round_.kind == PLANNED else _PUBLIC
+    return {name: getattr(round_, name) for name in names}
 
 
 def _spread(values: list[int]) -> dict[str, int | None]:
