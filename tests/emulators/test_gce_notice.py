@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import itertools
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from random import Random
@@ -14,6 +16,7 @@ from dumont.clock import SystemClock
 from dumont.emulate.gce.server import emulate_gce
 from dumont.emulate.gce.world import Setting
 from dumont.emulate.local import LocalGround
+from dumont.provider.bootstrap import SHUTDOWN
 from dumont.provider.jail import Mode
 from tests.emulators.gce_world import FastClock, Google, HandClock, google, rent
 
@@ -207,6 +210,66 @@ word=$(tail -n 1 <&3)
 (trap 'echo "$word: taken back" >>"$DUMONT_BASE/said"; exit' TERM; echo "$word" >>"$DUMONT_BASE/said"
  while :; do sleep 0.05; done) &
 """
+
+
+async def test_a_shutdown_script_runs_while_everything_on_the_machine_still_does(short_dir: Path) -> None:
+    """What Google promises of it is what a workspace needs to move away: the machine goes on as long as it runs."""
+    ground = await LocalGround.open(short_dir, Mode.PLAIN)
+    setting = Setting(provisioning_s=0.05, staging_s=0.05, soft_off_s=20.0, stopping_s=0.1)
+    async with emulate_gce(0, ground, seed=1, setting=setting) as emulator:
+        asked = 'echo "asked by $GCE_METADATA_HOST" >>"$DUMONT_BASE/said"'
+        items = {"startup-script": SCRIPT, "word": "hello", "shutdown-script": asked}
+        body = {
+            "name": "vm-1",
+            "machineType": "zones/us-central1-a/machineTypes/e2-small",
+            "scheduling": {"provisioningModel": "SPOT"},
+            "disks": [{"boot": True, "autoDelete": True, "initializeParams": {"sourceImage": IMAGE}}],
+            "metadata": {"items": [{"key": key, "value": value} for key, value in items.items()]},
+        }
+        async with httpx.AsyncClient(base_url=emulator.endpoint) as http:
+            await http.post("/compute/v1/projects/acme/zones/us-central1-a/instances", json=body)
+            said = short_dir / "instances/vm-1/root/said"
+            await _until(lambda: said.exists() and said.read_text() == "hello\n")
+            (metadata,) = emulator.metadata.values()
+            await http.post("/_emulator/preempt", json={"zone": "us-central1-a", "name": "vm-1"})
+            await _until(lambda: emulator.world.vms["us-central1-a", "vm-1"].status == "TERMINATED")
+            assert said.read_text() == f"hello\nasked by {metadata}\nhello: taken back\n"
+
+
+async def _shut_down(where: tuple[str, int], run: Path) -> asyncio.subprocess.Process:
+    around = {"PATH": os.environ["PATH"], "DUMONT_RUN": str(run), "GCE_METADATA_HOST": f"{where[0]}:{where[1]}"}
+    return await asyncio.create_subprocess_exec("bash", "-c", SHUTDOWN, env=around)
+
+
+async def test_what_is_shut_down_by_hand_does_not_wait(tmp_path: Path) -> None:
+    """A release must not take longer for it."""
+
+    async def answer(request: bytes) -> bytes:
+        return b"HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nFALSE"
+
+    async with serving(answer) as where:
+        process = await _shut_down(where, tmp_path)
+        assert await asyncio.wait_for(process.wait(), PATIENCE_S) == 0
+
+
+async def test_what_is_taken_back_stays_up_until_its_workspace_has_moved(tmp_path: Path) -> None:
+    """The watchdog writes down that a higher epoch exists: then nothing is left to wait for."""
+    asked = asyncio.Event()
+
+    async def answer(request: bytes) -> bytes:
+        asked.set()
+        return b"HTTP/1.0 200 OK\r\nContent-Length: 4\r\n\r\nTRUE"
+
+    async with serving(answer) as where:
+        process = await _shut_down(where, tmp_path)
+        await asyncio.wait_for(asked.wait(), PATIENCE_S)
+        assert process.returncode is None
+        async with asyncio.timeout(PATIENCE_S):
+            for epoch in itertools.count(2):  # whatever it read first, it sees another one
+                (tmp_path / "ended").write_text(str(epoch))
+                with contextlib.suppress(TimeoutError):
+                    assert await asyncio.wait_for(process.wait(), 0.5) == 0
+                    break
 
 
 async def test_a_machine_is_real_processes_with_a_metadata_server_of_its_own(short_dir: Path) -> None:

@@ -109,7 +109,7 @@ _PUBLIC = (
 
 
 def as_json(report: Report) -> dict[str, Any]:
-    """The object that `dumont demo --json` prints; its field names are stable. Planned rounds tell of `pause_ms` instead."""
+    """The object that `dumont demo --json` prints; its names are stable. Planned rounds tell `pause_ms` instead."""
     told = {
         "rounds": [_public(round_) for round_ in report.rounds],
         "by_kind": {kind: _spread(report.first_bytes(kind)) for kind in KINDS},

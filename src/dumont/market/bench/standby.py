@@ -22,7 +22,7 @@ class StandbySetting:
     """A standby is ready `start_s` after it was rented: 46 s until it runs (median of the GCP recordings), the rest to
     fetch the files. The address is away for `lost_s` when the machine that answers is lost (measured, median of 200
     killed ones; 2.48 s for one that was cut off), and for `moved_s` when it is moved on purpose (the shortest pause of
-    barriers that README.md shows; the address alone was not measured).
+    barriers that README.md shows; docs/market.md tells what `dumont demo --kind planned` measured of the address).
 
     The prices are of an e2-small of Google's, spot and on demand, with an address.
     """
