@@ -1,9 +1,11 @@
-"""What all tests share: skipped tests are named, and fail the run where nothing may be skipped."""
+"""What all tests share: skipped tests are named, and fail the run where nothing may be skipped; who runs alone."""
 
+import fcntl
 import os
 import shutil
+import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,46 @@ from tests.integration.s3_server import S3Server, program, running
 
 NO_SKIPS = "DUMONT_NO_SKIPS"
 _KERNEL = "the kernel"
+ALONE = "alone"
+SAID = "said"
 _skipped: dict[str, str] = {}
+_said: list[str] = []
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """A run in the background ignores SIGINT, and one under nohup SIGHUP; programs that tests start would ignore them
+    too, and could not be interrupted. A handler that does nothing is no one's inheritance.
+    """
+    for number in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with tests that run alone come last, so that nobody waits for them meanwhile."""
+    alone = {item.path for item in items if _is_alone(item)}
+    items.sort(key=lambda item: item.path in alone)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """With workers, a test marked `alone` has the machine for itself: nobody else's test runs meanwhile.
+
+    It waits outside the test's time limit. The lock is the tests' own directory, so that no file is left behind.
+    """
+    if not hasattr(item.config, "workerinput"):
+        return (yield)
+    turn = os.open(Path(__file__).parent, os.O_RDONLY)
+    try:
+        fcntl.flock(turn, fcntl.LOCK_EX if _is_alone(item) else fcntl.LOCK_SH)
+        return (yield)
+    finally:
+        fcntl.flock(turn, fcntl.LOCK_UN)  # also for those who were forked meanwhile
+        os.close(turn)
+
+
+def _is_alone(item: pytest.Item) -> bool:
+    return item.get_closest_marker(ALONE) is not None
 
 
 @pytest.fixture
@@ -34,6 +75,8 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.when == "call":
+        _said.extend(str(value) for name, value in report.user_properties if name == SAID)
     if report.skipped and not hasattr(report, "wasxfail"):
         _skipped[report.nodeid] = _reason(report)
 
@@ -51,6 +94,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for line in _said:
+        terminalreporter.line(line)
     if not _skipped:
         return
     forbidden = os.environ.get(NO_SKIPS) == "1"

@@ -18,6 +18,8 @@ from dumont.agent.freeze import Freezer, Ledger, stop_all
 from dumont.agent.processes import Process, read, state
 from tests.integration.household import Household, household, states, within
 
+pytestmark = pytest.mark.alone  # it counts milliseconds
+
 COUNTERS = """
 for n in 1 2 3 4 5 6 7 8 9; do
   ( i=0; while true; do i=$((i+1)); echo $i > $(dirname "$0")/../count.$n; sleep 0.002; done ) &

@@ -20,6 +20,8 @@ from dumont.wire.link import SocketLink
 from dumont.wire.route import FromGateway, GatewayHello, Probe, Route, Routes
 from tests.integration.gateway_world import Primary, World, eventually, free_port, line, running_world
 
+pytestmark = pytest.mark.alone  # it measures how soon a death is told
+
 
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
