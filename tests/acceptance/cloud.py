@@ -135,6 +135,7 @@ class Cloud:
             with suppress(subprocess.TimeoutExpired):
                 self._witness.wait(10)
             self._witness.kill()
+            self._witness.wait()
         try:
             self.dumont("down", "--all", "--yes")
         finally:

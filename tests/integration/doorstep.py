@@ -195,6 +195,7 @@ class Doorstep:
                     case Quiesced():
                         self.quiesced += 1
                 self._heard.set()
+        link.close()
         self._lost = True
         self._heard.set()
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -43,7 +43,7 @@ class Session:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.link = link = SocketLink(reader, writer, ToSession, peer="engine")
-        with suppress(LinkClosed):
+        with closing(link), suppress(LinkClosed):
             while True:
                 message = await link.receive()
                 self.heard.append(message)

@@ -145,7 +145,7 @@ class TlsHub:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         link: SocketLink[Routes, FromGateway] = SocketLink(reader, writer, FromGateway)
-        with contextlib.suppress(LinkClosed):
+        with contextlib.closing(link), contextlib.suppress(LinkClosed):
             assert await link.receive() == GatewayHello(1)
             self.peers.append(link.peer)
             await link.send(self._routes)
@@ -194,6 +194,7 @@ async def test_the_process_dials_the_hub_and_survives_it_and_its_own_death(tmp_p
     finally:
         if process.returncode is None:
             process.kill()
+            await process.wait()
         hub.close()
         a.die()
     assert "Traceback" not in log.read_text()
@@ -215,6 +216,7 @@ async def test_a_gateway_that_was_frozen_does_not_call_the_primary_silent(tmp_pa
         assert [probe for probe in hub.probes if not probe.up or probe.silent_ms > 1000] == []
     finally:
         process.kill()
+        await process.wait()
         hub.close()
         a.die()
 
