@@ -3,6 +3,7 @@
 The client ends with 0 whatever the service says, so its output is read, and the service's own state beside it.
 """
 
+import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from random import Random
@@ -34,8 +35,8 @@ def world() -> World:
 @pytest.fixture
 async def official(world: World, tmp_path: Path) -> AsyncIterator[Official]:
     programs = installed()
-    async with serving(world) as url:
-        yield Official(programs, tmp_path, url)
+    async with serving(world) as url, contextlib.aclosing(Official(programs, tmp_path, url)) as official:
+        yield official
 
 
 async def created(official: Official, world: World) -> Rental:
@@ -131,8 +132,8 @@ async def test_what_it_is_refused_it_prints(official: Official, world: World) ->
 
     gone = await official.raw("create", "instance", "12345", *CREATE, "--bid_price", "0.5")
     assert "no_such_ask" in str(gone)
-    stranger = Official(official.programs, official.home, official.url, key="not-a-key")
-    assert "Invalid user key" in str(await stranger.raw("show", "instances"))
+    async with contextlib.aclosing(Official(official.programs, official.home, official.url, "not-a-key")) as stranger:
+        assert "Invalid user key" in str(await stranger.raw("show", "instances"))
     world.account.credit -= world.account.credit
     rows = await official.raw("search", "offers", "num_gpus=1")
     broke = await official.raw("create", "instance", str(rows[0]["id"]), *CREATE, "--bid_price", "0.5")
