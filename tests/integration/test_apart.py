@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from dumont.agent.apart import LentStore, apart
+from dumont.repository.apart import LentStore, apart
 from dumont.errors import NotStored, StoreError
 from dumont.store.memory import MemoryStore
 

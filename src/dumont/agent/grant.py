@@ -5,7 +5,7 @@ import os
 
 import msgspec
 
-from dumont.agent.apart import LentStore
+from dumont.repository.apart import LentStore
 from dumont.errors import StoreError
 from dumont.repository.keys import Keys
 from dumont.repository.repository import Repository

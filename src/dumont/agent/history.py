@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from dumont.agent.apart import apart
+from dumont.repository.apart import apart
 from dumont.clock import Clock
 from dumont.errors import BadInput, Corrupt, StoreError, WrongKey
 from dumont.model.commit import Commit, CommitId

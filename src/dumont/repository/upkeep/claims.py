@@ -7,18 +7,22 @@ is put there and never removed. Then, and only then, is its pending record remov
 from dataclasses import dataclass
 
 from dumont.errors import AlreadyStored, NotStored
-from dumont.model.commit import Commit
+from dumont.model.commit import Commit, CommitId
 from dumont.repository.record import STATE, VERSION, CommitRecord, Pending, branch_prefix, commit_key
 from dumont.repository.repository import Listing, Repository
 
 
 @dataclass
 class Claims:
-    """`now_s`: Unix time; pending records younger than `grace_s` are left alone. Counts what `settle` did."""
+    """`now_s`: Unix time; pending records younger than `grace_s` are left alone. Counts what `settle` did.
+
+    `after`: savers of commits of the main line after that one are waited for, however long they take.
+    """
 
     repo: Repository
     now_s: int
     grace_s: int
+    after: CommitId | None = None
     removed: int = 0
     voided: int = 0
 
@@ -62,12 +66,17 @@ class Claims:
         if not _makes_sense(pending.prefix):
             return True  # no saver's: nothing could be named there
         found = await self._commit(pending)
+        if found is None and self._is_awaited(pending):
+            return False
         if found is None and abs(self.now_s - pending.created_s) >= self.grace_s:
             self.voided += 1
             if not change:
                 return True
             found = await self._void(name, pending)
         return found is not None and (found.void or found.pending == name)
+
+    def _is_awaited(self, pending: Pending) -> bool:
+        return self.after is not None and not pending.prefix and pending.commit > self.after
 
     async def _commit(self, pending: Pending) -> CommitRecord | None:
         try:

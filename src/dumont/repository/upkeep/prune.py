@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from dumont.errors import AlreadyStored, BadInput, Corrupt, NotStored, WrongKey
+from dumont.model.commit import CommitId
 from dumont.repository.pack import PACK_BYTES
 from dumont.repository.record import PACKS, STATE, VERSION, CommitRecord, Doomed, Pack, pack_key
 from dumont.repository.repository import Listing, Repository, gather
@@ -32,7 +33,11 @@ class Terms:
     """How to prune. `now_s`: Unix time. Younger packs and pending records than `grace_s` are left alone.
 
     A pack is repacked when less than `repack_below` of it is needed (0: never). `break_lock`: you know that the prune
-    which left its lock has ended.
+    which left its lock has ended. `owner`: whoever never has two prunes of a repository at once, as a server, and so
+    knows that a lock of that name was left by one that has ended; "" for anybody else.
+
+    `after`: the primary of a workspace may have paused while it stored a commit after that one. It can store it under no
+    other number, so its claim is kept whatever its age.
     """
 
     now_s: int
@@ -41,6 +46,8 @@ class Terms:
     pack_bytes: int = PACK_BYTES
     dry_run: bool = False
     break_lock: bool = False
+    owner: str = ""
+    after: CommitId | None = None
 
 
 @dataclass
@@ -78,6 +85,7 @@ class Lock(msgspec.Struct, frozen=True):
     version: int
     id: str
     at_s: int
+    owner: str = ""
 
 
 @dataclass
@@ -107,7 +115,7 @@ class Prune:
             raise WrongKey("a writer's key can't prune: use the repository's passphrase")
         self._repo = repo
         self._terms = terms
-        self._lock = Lock(VERSION, repo.new_name(), terms.now_s)
+        self._lock = Lock(VERSION, repo.new_name(), terms.now_s, terms.owner)
         self._own = repo.new_name()
         self._reach = Reach(repo)
         self._read: set[str] = set()
@@ -140,7 +148,7 @@ class Prune:
     async def _choose(self) -> tuple[_View, set[str]]:
         """Which packs nothing needs. Those that are to be repacked are kept for the next step."""
         view = await self._survey()
-        claims = self.claims(self._repo, self._terms.now_s, self._terms.grace_s)
+        claims = self._claims()
         held = await claims.settle(view.listing, change=not self._terms.dry_run)
         self.done.pending_removed, self.done.void_commits = claims.removed, claims.voided
         catalogue = self._repo.catalogue
@@ -155,6 +163,9 @@ class Prune:
         self._worth = self._worth_repacking(found, doomed | held | view.others)
         self._count(view, doomed, len(young))
         return view, doomed
+
+    def _claims(self) -> Claims:
+        return self.claims(self._repo, self._terms.now_s, self._terms.grace_s, self._terms.after)
 
     async def _repack(self, doomed: set[str]) -> set[str]:
         """Copy what is needed out of packs that are mostly not; those packs."""
@@ -175,7 +186,7 @@ class Prune:
 
         Pending records are read before commits are listed: one that goes meanwhile leaves a commit behind.
         """
-        held = await self.claims(self._repo, self._terms.now_s, self._terms.grace_s).held(await self._repo.look())
+        held = await self._claims().held(await self._repo.look())
         view = await self._survey()
         sure = view.present - (view.others - doomed)
         return (doomed & held) | rescued(self._repo.catalogue, self._reach.chunks, doomed, sure)
@@ -282,7 +293,7 @@ class Prune:
         self.done.deleted_bytes = sum(self._size(name) for name in doomed)
 
     async def _take_lock(self) -> None:
-        if self._terms.break_lock:
+        if self._terms.break_lock or await self._is_ours():
             await self._repo.store.delete(LOCK)
         try:
             await self._repo.put_record(LOCK, self._lock)
@@ -290,6 +301,13 @@ class Prune:
             raise BadInput(
                 "another prune holds the repository's lock. When you know that it has ended, use --break-lock"
             ) from error
+
+    async def _is_ours(self) -> bool:
+        """Whether a prune of the same owner left its lock."""
+        try:
+            return bool(self._terms.owner) and (await self._repo.get_record(LOCK, Lock)).owner == self._terms.owner
+        except NotStored:
+            return False
 
     async def _has_lock(self) -> bool:
         try:

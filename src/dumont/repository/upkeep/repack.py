@@ -3,11 +3,12 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from dumont.errors import Corrupt, NotStored
+from dumont.errors import Corrupt, NotStored, StoreError
 from dumont.repository.codec import Coder
 from dumont.repository.pack import PACK_BYTES, Chunks, PackBuilder, PackReader, frame_ids
 from dumont.repository.record import Frame, Pack, pack_key
 from dumont.repository.repository import Repository
+from dumont.store.base import Data
 
 
 @dataclass
@@ -23,7 +24,7 @@ class Repacker:
     damaged: dict[str, str] = field(default_factory=dict)
 
     async def copy(self, packs: Iterable[Pack]) -> None:
-        """Copy what is wanted of `packs`. Raises StoreError."""
+        """Copy what is wanted of `packs`, and read it back. Raises StoreError, also when it does not come back as it was."""
         coder = Coder()
         builder = PackBuilder(self.repo.keys, self.repo.new_name, lambda: self.now_s, self.pack_bytes)
         for pack in packs:
@@ -49,9 +50,20 @@ class Repacker:
 
     async def _put(self, builder: PackBuilder) -> None:
         pack, body = builder.close()
-        await self.repo.store.put(pack_key(pack.name), body)
+        key = pack_key(pack.name)
+        await self.repo.store.put(key, body)
+        is_whole = await self._reads_as(key, body)
         body.release()
+        if not is_whole:
+            raise StoreError(f"pack {pack.name} does not read as it was stored: nothing is deleted; check the medium")
         self.copied.append(pack)
+
+    async def _reads_as(self, key: str, body: Data) -> bool:
+        """Whether that comes back from the store: soon it is all there is of these chunks (I5)."""
+        try:
+            return await self.repo.store.get(key) == body
+        except NotStored:
+            return False
 
 
 def _picked(reader: PackReader, number: int, plain: memoryview, wanted: list[bool]) -> tuple[bytearray, Chunks]:

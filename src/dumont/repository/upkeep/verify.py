@@ -37,6 +37,7 @@ from dumont.repository.record import (
 )
 from dumont.repository.repository import Listing, Repository, gather, marker_key
 from dumont.repository.seal import open_object
+from dumont.repository.upkeep.arrivals import Arrivals, is_arrivals
 from dumont.repository.upkeep.hits import Hit, Lost, find_hits
 from dumont.repository.upkeep.prune import LOCK, Lock
 from dumont.repository.upkeep.revision import put_index
@@ -261,6 +262,8 @@ class _Verification:
             elif key.startswith(f"{STATE}labels/"):
                 if await self._record(key, Labels) and key.split("/")[2] not in named:
                     self._leftover(key, "labels of a commit that is not there")
+            elif is_arrivals(key):
+                await self._record(key, Arrivals)
             elif key.startswith(SLOTS):
                 await self._check_slot(key)
             elif key != marker_key(self._repo.keys.repository):
