@@ -332,11 +332,13 @@ def _loops(parts: "Parts", rented: Rented) -> "list[asyncio.Task[None]]":
     import asyncio
 
     from dumont.control.sweep import Sweeper
+    from dumont.control.upkeep import Upkeep
 
     every_s = 0.0 if rented.local else CLOUD_OFFERS_EVERY_S
     sweeper = Sweeper(parts.acts, parts.observatory, parts.clock, every_s)
     sweeps = [asyncio.create_task(sweeper.run(provider)) for provider in rented.providers]
-    return [asyncio.create_task(parts.shell.run()), *sweeps]
+    upkeep = Upkeep(parts.acts, parts.observatory, parts.vault)
+    return [asyncio.create_task(parts.shell.run()), asyncio.create_task(upkeep.run()), *sweeps]
 
 
 async def _stop(loops: "list[asyncio.Task[None]]", acts: "Acts") -> None:

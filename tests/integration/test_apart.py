@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from dumont.repository.apart import LentStore, apart
 from dumont.errors import NotStored, StoreError
+from dumont.repository.apart import LentStore, apart
 from dumont.store.memory import MemoryStore
 
 BUSY_S = 0.5

@@ -5,8 +5,8 @@ import os
 
 import msgspec
 
-from dumont.repository.apart import LentStore
 from dumont.errors import StoreError
+from dumont.repository.apart import LentStore
 from dumont.repository.keys import Keys
 from dumont.repository.repository import Repository
 from dumont.store.remote import RemoteStore

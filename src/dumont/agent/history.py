@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from dumont.repository.apart import apart
 from dumont.clock import Clock
 from dumont.errors import BadInput, Corrupt, StoreError, WrongKey
 from dumont.model.commit import Commit, CommitId
 from dumont.replication.ports import Kept
+from dumont.repository.apart import apart
 from dumont.repository.hands import Hand, Start, ThreadHand
 from dumont.repository.progress import Progress
 from dumont.repository.record import branch_prefix

@@ -9,13 +9,14 @@ from dumont.api.calibration import ADVISED, check_prediction
 from dumont.api.names import find_workspace
 from dumont.api.site import Here, Site
 from dumont.client.results import Address, AtRisk, ChunkKey, Launch, Meters, Replica, WorkspaceShown
+from dumont.client.results import Retention as RetentionShown
 from dumont.client.results import Wish as WishAsked
 from dumont.control import ask
 from dumont.control.keys import public_half
 from dumont.control.observe import Heard, peer_of
 from dumont.errors import BadInput
 from dumont.model.instance import Instance
-from dumont.model.policy import OnDemand, Policy, Service, Wish
+from dumont.model.policy import OnDemand, Policy, Retention, Service, Wish
 from dumont.model.workspace import Workspace
 from dumont.wire.control import Status
 
@@ -23,6 +24,7 @@ GATEWAY_HOST = "127.0.0.1"
 SSH_USER = "dumont"
 PATHS_MAX = 100
 GPUS_MAX, RACE_MAX, DISK_GB_MAX = 16, 4, 16_000
+KEPT_MAX = 10_000
 
 router = APIRouter()
 
@@ -39,7 +41,12 @@ async def list_workspaces(site: Here) -> list[WorkspaceShown]:
 async def launch(site: Here, wish: Launch) -> WorkspaceShown:
     """Answers once it is written down; the control loop rents its machines."""
     service = Service(run=wish.run, on_standby=wish.on_standby, on_switch=wish.on_switch)
-    policy = Policy(service=service, return_to_gpu=wish.return_to_gpu, gpu=_wish(wish.gpu))
+    policy = Policy(
+        service=service,
+        return_to_gpu=wish.return_to_gpu,
+        gpu=_wish(wish.gpu),
+        retention=_retention(wish.retention),
+    )
     most = wish.gpu.price_micros_per_hour_max
     if most is not None:
         policy = msgspec.structs.replace(policy, gpu_price_micros_per_hour_max=most)
@@ -106,6 +113,7 @@ def shown(site: Site, row: Workspace, instances: Sequence[Instance]) -> Workspac
         on_switch=row.policy.service.on_switch,
         return_to_gpu=row.policy.return_to_gpu,
         replicas=replicas,
+        retention=RetentionShown(**msgspec.structs.asdict(row.policy.retention)),
     )
 
 
@@ -127,6 +135,13 @@ def _wish(asked: WishAsked) -> Wish:
         on_demand=OnDemand(asked.on_demand),
         race=asked.race,
     )
+
+
+def _retention(asked: RetentionShown) -> Retention:
+    """Raises BadInput for what can't be."""
+    if not all(0 <= count <= KEPT_MAX for count in (asked.last, asked.hourly, asked.daily, asked.weekly)):
+        raise BadInput(f"the store keeps 0 to {KEPT_MAX} commits by each rule; nothing but zeros keeps all of them")
+    return Retention(asked.last, asked.hourly, asked.daily, asked.weekly)
 
 
 def _address(row: Workspace) -> Address:

@@ -11,7 +11,7 @@ from dumont.cli.call import Json, Name, call, fail
 from dumont.cli.output import console, print_json, state
 from dumont.client import Dumont
 from dumont.client.advice import Choice
-from dumont.client.results import Fact, Launch, Wish, WorkspaceShown
+from dumont.client.results import Fact, Launch, Retention, Wish, WorkspaceShown
 from dumont.errors import BadInput
 from dumont.i18n import _
 
@@ -31,6 +31,9 @@ def launch(
     region: Annotated[list[str] | None, typer.Option(help=_("Country code or region; may be repeated."))] = None,
     max_price: Annotated[float | None, typer.Option(help=_("The most for the GPU machine, US$ an hour."))] = None,
     on_demand: Annotated[str, typer.Option(help=_("GPUs on demand: never, fallback or always."))] = "never",
+    keep: Annotated[
+        str, typer.Option(metavar="RULES", help=_("What the store keeps, as last=60,daily=14; or all."))
+    ] = "",
     race: Annotated[int, typer.Option(help=_("Start so many GPU machines at once; the first ready one stays."))] = 1,
     advise: Annotated[str, typer.Option(metavar="TEXT", help=_("What you want to do: the best value is rented."))] = "",
     yes: Annotated[bool, typer.Option("--yes", help=_("With --advise: do not ask before renting."))] = False,
@@ -48,6 +51,10 @@ def launch(
         race=race,
         price_micros_per_hour_max=None if max_price is None else round(max_price * 1_000_000),
     )
+    try:
+        retention = read_retention(keep)
+    except BadInput as error:
+        fail(error, as_json=as_json)
     advised: dict[str, Fact] = {}
     if advise:
         choice = _advised(advise, yes=yes, as_json=as_json)
@@ -60,6 +67,7 @@ def launch(
         return_to_gpu=not no_return,
         gpu=wanted,
         advised=advised,
+        retention=retention,
     )
     shown = call(lambda dumont: _launch(dumont, wish, wait_s), as_json=as_json)
     if as_json:
@@ -67,6 +75,26 @@ def launch(
         return
     console.print(f"[bold]{shown.name}[/]  {state(shown.state)}")
     console.print(_("Log in with `dumont ssh {name}`; HTTP is at {url}.").format(name=name, url=_url(shown)))
+
+
+def read_retention(text: str) -> Retention:
+    """The rules in `text`: `last=60,hourly=48`, of which those left out keep nothing; `all`; "" for the usual ones.
+
+    Raises BadInput.
+    """
+    if not text:
+        return Retention()
+    counts = {item.name: 0 for item in fields(Retention)}
+    for rule in text.split(",") if text != "all" else ():
+        name, _equals, count = rule.strip().partition("=")
+        if name not in counts or not (count.isascii() and count.isdigit()):
+            raise BadInput(
+                _("{rule} is no rule of what to keep: say something like last=60,hourly=48,daily=14,weekly=8.").format(
+                    rule=rule.strip() or "–"
+                )
+            )
+        counts[name] = int(count)
+    return Retention(**counts)
 
 
 def _advised(text: str, *, yes: bool, as_json: bool) -> Choice:

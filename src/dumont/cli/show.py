@@ -11,7 +11,7 @@ from rich.table import Table
 from dumont.cli.call import Json, Name, call
 from dumont.cli.output import at_risk, console, instant, price, print_json, role_word, size, state, table
 from dumont.client import Dumont
-from dumont.client.results import WorkspaceShown
+from dumont.client.results import Retention, WorkspaceShown
 from dumont.i18n import _
 
 WATCH_EVERY_S = 0.5
@@ -57,6 +57,7 @@ def render(shown: WorkspaceShown) -> RenderableType:
     facts.add_row(_("At risk"), at_risk(shown))
     facts.add_row(_("Commit"), _commit(shown))
     facts.add_row(_("In the store"), shown.stored or "–")
+    facts.add_row(_("The store keeps"), _kept(shown.retention))
     if shown.switching_to:
         facts.add_row(_("Moving to"), shown.switching_to)
     if shown.workload:
@@ -64,6 +65,16 @@ def render(shown: WorkspaceShown) -> RenderableType:
     if shown.halted:
         facts.add_row(_("Halted"), f"[bold red]{shown.halted}[/]")
     return Group(facts, "", _replicas(shown))
+
+
+def _kept(retention: Retention) -> str:
+    rules = {
+        _("{n} newest"): retention.last,
+        _("{n} hourly"): retention.hourly,
+        _("{n} daily"): retention.daily,
+        _("{n} weekly"): retention.weekly,
+    }
+    return ", ".join(rule.format(n=count) for rule, count in rules.items() if count) or _("every commit")
 
 
 def _commit(shown: WorkspaceShown) -> str:

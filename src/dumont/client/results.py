@@ -95,6 +95,19 @@ class Address:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Retention:
+    """Which commits stay in the store: the `last` ones, and the newest of each of the last hours, days and weeks.
+
+    Nothing but zeros: all of them. What has a name stays for ever.
+    """
+
+    last: int = 60
+    hourly: int = 48
+    daily: int = 14
+    weekly: int = 8
+
+
+@dataclass(frozen=True, kw_only=True)
 class WorkspaceShown:
     """Everything known of a workspace now. `copies` counts replicas that hold the head's ack set, the primary included.
 
@@ -127,6 +140,7 @@ class WorkspaceShown:
     on_switch: str
     return_to_gpu: bool
     replicas: list[Replica]
+    retention: Retention
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -282,6 +296,7 @@ class Launch:
     return_to_gpu: bool = True
     gpu: Wish = field(default_factory=Wish)
     advised: dict[str, Fact] = field(default_factory=dict)
+    retention: Retention = field(default_factory=Retention)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -81,7 +81,7 @@ class Shell:
                 wake.cancel()
                 tick.cancel()
             self._hub.changed.clear()
-            await _outcome(asyncio.create_task(self.pass_all()), "a pass failed")
+            await outcome(asyncio.create_task(self.pass_all()), "a pass failed")
 
     async def pass_all(self) -> None:
         """One pass over every workspace. Raises what the database raises."""
@@ -99,7 +99,7 @@ class Shell:
             self._acts.resume(stray)
         passes = [asyncio.create_task(self._pass(row, seen)) for row in rows]
         for one in passes:
-            await _outcome(one, "a pass over a workspace failed")
+            await outcome(one, "a pass over a workspace failed")
         self._tell_gateway()
         self.passed_at = self._clock.monotonic()
 
@@ -275,8 +275,8 @@ class Shell:
             self._hub.route(route for _, route in sorted(self._routes.items()))
 
 
-async def _outcome(task: "asyncio.Task[None]", what: str) -> None:
-    """Wait for a task of ours. Whatever ended it is logged: the next pass is the repair."""
+async def outcome(task: "asyncio.Task[None]", what: str) -> None:
+    """Wait for a task of ours. Whatever ended it is logged: the next pass, or round, is the repair."""
     try:
         await asyncio.wait({task})
     finally:

@@ -49,6 +49,23 @@ class Wish(msgspec.Struct, frozen=True):
     spares: int = 0
 
 
+class Retention(msgspec.Struct, frozen=True):
+    """Which commits stay in the store: the `last` ones, and the newest of each of the last `hourly` hours, `daily` days
+    and `weekly` weeks (ISO) that have one, in UTC by the server's clock. Nothing but zeros: all of them.
+
+    Snapshots, which have a name, stay for ever, and so does whatever the workspace may have to be restored from.
+    """
+
+    last: int = 60
+    hourly: int = 48
+    daily: int = 14
+    weekly: int = 8
+
+    @property
+    def keeps_all(self) -> bool:
+        return not (self.last or self.hourly or self.daily or self.weekly)
+
+
 class Policy(msgspec.Struct, frozen=True):
     """How a workspace is kept. Durations in seconds.
 
@@ -67,6 +84,7 @@ class Policy(msgspec.Struct, frozen=True):
     cpu_price_micros_per_hour_max: int = 100_000
     value_micros_per_hour: int = 2_000_000
     gpu: Wish = Wish()
+    retention: Retention = Retention()
 
     def need(self, machine: Machine) -> Need:
         """What is looked for on the market. The standby's disk is as large as the GPU machine's: it holds the same; and

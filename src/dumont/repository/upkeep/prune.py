@@ -36,8 +36,8 @@ class Terms:
     which left its lock has ended. `owner`: whoever never has two prunes of a repository at once, as a server, and so
     knows that a lock of that name was left by one that has ended; "" for anybody else.
 
-    `after`: the primary of a workspace may have paused while it stored a commit after that one. It can store it under no
-    other number, so its claim is kept whatever its age.
+    `after`: the primary of a workspace may have paused while it stored a commit after that one. It can store it under
+    no other number, so its claim is kept whatever its age.
     """
 
     now_s: int

@@ -24,7 +24,7 @@ class Repacker:
     damaged: dict[str, str] = field(default_factory=dict)
 
     async def copy(self, packs: Iterable[Pack]) -> None:
-        """Copy what is wanted of `packs`, and read it back. Raises StoreError, also when it does not come back as it was."""
+        """Copy what is wanted of `packs`. Raises StoreError, also when a copy does not read as it was stored."""
         coder = Coder()
         builder = PackBuilder(self.repo.keys, self.repo.new_name, lambda: self.now_s, self.pack_bytes)
         for pack in packs:
