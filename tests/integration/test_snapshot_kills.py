@@ -179,8 +179,8 @@ async def test_control_packs_that_are_stored_late_are_found_missing(top: Path, a
     assert damaged
 
 
-async def sparse_depot(top: Path, all_victims: Victims) -> tuple[Path, dict[int, bytes]]:
-    """A depot in which some packs are needed, some no more, and some in part; the roots of its commits."""
+async def full_depot(top: Path, all_victims: Victims) -> tuple[Path, dict[int, bytes]]:
+    """A depot with four commits of a tree that changes; their roots."""
     depot = (await Depot.make(top / "depot")).top
     source = top / "source"
     roots = {}
@@ -192,9 +192,16 @@ async def sparse_depot(top: Path, all_victims: Victims) -> tuple[Path, dict[int,
         settle()
         assert not all_victims.run(Order("save", str(depot), str(source), start="small"))
         roots[seed] = root(source)
+    shutil.rmtree(depot / "cache-one")
+    return depot, roots
+
+
+async def sparse_depot(top: Path, all_victims: Victims) -> tuple[Path, dict[int, bytes]]:
+    """A depot in which some packs are needed, some no more, and some in part; the roots of its commits."""
+    depot, roots = await full_depot(top, all_victims)
     repo = await open_depot(depot, DirectoryStore(depot / "store"), "one")
     await forget(repo, [CommitId(0, 1), CommitId(0, 3)])
-    shutil.rmtree(depot / "cache-one")
+    shutil.rmtree(depot / "cache-one", ignore_errors=True)
     return depot, {seq: roots[seq] for seq in (2, 4)}
 
 
@@ -224,6 +231,37 @@ async def test_a_prune_killed_at_any_step_loses_nothing_and_is_carried_on(top: P
         assert list((one / "store/.aside").iterdir()) == []
         await check_valid(one)
     assert at > 20
+
+
+async def test_a_servers_round_killed_at_any_step_loses_nothing_and_is_carried_on(
+    top: Path, all_victims: Victims
+) -> None:
+    """It thins and prunes by itself, unwatched, beside a host that goes on storing."""
+    depot, roots = await full_depot(top, all_victims)
+    order = Order("tidy", str(copied(depot, top / "clean")), seq=4, now_s=int(time.time()) + LATER_S)
+    assert not all_victims.run(order)
+    clean = packs(top / "clean")
+    assert state(top / "clean", "commits") == ["00000000-000000000004"]
+    assert set(clean) - set(packs(depot)), "some are repacked"
+    last = list[int]()
+    for at in itertools.count(1, 2):  # before each change: tests/unit/test_upkeep.py
+        one = copied(depot, top / "one")
+        order = msgspec.structs.replace(order, top=str(one), at=at)
+        if not all_victims.run(order):
+            break
+        if not changed(one, last):
+            continue
+        await check_valid(one)
+        await check_restores(one, {4: roots[4]})
+        grow_old(one)
+        assert not all_victims.run(msgspec.structs.replace(order, at=0))
+        assert state(one, "commits") == ["00000000-000000000004"]
+        assert sum(packs(one).values()) <= sum(clean.values()) + SLACK_BYTES, f"killed at {at}: not all was freed"
+        assert (state(one, "doomed"), state(one, "pending")) == ([], [])
+        assert not (one / "store/state/prune-lock").exists()
+        assert len(state(one, "arrivals")) == 1
+        await check_valid(one)
+    assert at > 40
 
 
 async def test_control_a_prune_that_stores_its_copies_late_loses_data(top: Path, all_victims: Victims) -> None:

@@ -21,7 +21,11 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from dumont.control.thinning import Anchors
+from dumont.control.upkeep import Order as Tidying
+from dumont.control.upkeep import tidy
 from dumont.model.commit import CommitId
+from dumont.model.policy import Retention
 from dumont.repository.cache import Cache
 from dumont.repository.catalogue import Catalogue
 from dumont.repository.hands import Blocking, Hand, Start, ThreadHand, Worker, fork_hands
@@ -44,8 +48,8 @@ _READS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Order(msgspec.Struct, frozen=True):
-    """What a victim does in the depot `top`: `verb` is save, prune, prunes or restore. `path` is what is saved, or the
-    target, or a file that ends the prunes.
+    """What a victim does in the depot `top`: `verb` is save, prune, prunes, tidy or restore. `path` is what is saved,
+    or the target, or a file that ends the prunes. `seq` is the commit to restore, or the one that a tidy must keep.
 
     It dies at event `at` (0: never), counting reads of the store if `reads`. `forked` hands, or threads. `start` and
     `store` name what it works with. `report` is a file for what came of it.
@@ -69,7 +73,8 @@ class Order(msgspec.Struct, frozen=True):
 
 
 class LateStore(DirectoryStore):
-    """A wrong driver: packs count as stored at once, and are stored when something is committed, or a prune is done."""
+    """A wrong driver: packs count as stored at once and are read back from memory, and are stored when something is
+    committed, or a prune is done."""
 
     def __init__(self, top: Path) -> None:
         super().__init__(top)
@@ -87,6 +92,9 @@ class LateStore(DirectoryStore):
         found = [key async for key in super().keys(prefix)]
         for key in sorted([*found, *(late for late in self._late if late.startswith(prefix))]):
             yield key
+
+    async def get(self, key: str) -> bytes:
+        return self._late[key] if key in self._late else await super().get(key)
 
     async def delete(self, key: str) -> None:
         if key == LOCK:
@@ -185,6 +193,9 @@ async def _work(order: Order, start: Start, forked: Sequence[Hand]) -> tuple[int
     if order.verb == "prune":
         pruned = await prune(repo, Terms(order.now_s or int(time.time()), order.grace_s, break_lock=True))
         return 0, pruned.deleted_bytes
+    if order.verb == "tidy":
+        rules = Tidying(Retention(1, 0, 0, 0), Anchors(CommitId(0, order.seq)), order.now_s, order.grace_s)
+        return 0, (await tidy(repo, rules)).pruned.deleted_bytes
     remaining = iter(forked)
     async with started(lambda: next(remaining, None) or ThreadHand(start, store), order.hands) as hands:
         if order.verb == "save":
