@@ -41,13 +41,19 @@ class Catalogue:
                 self._others.setdefault(chunk, []).append(spot)
 
     def relies_on(self, chunk: bytes) -> Pack | None:
-        """The trusted pack that holds `chunk` and is not in `doomed`: a writer need not store it again."""
+        """A trusted pack that holds `chunk` and is not in `doomed`: a writer need not store it again."""
         spot = self._trusted.get(chunk)
-        return spot[0] if spot and spot[0].name not in self.doomed else None
+        if spot and spot[0].name in self.doomed:
+            spot = next((other for other in self._others.get(chunk, ()) if self._may_rely(other)), None)
+        return spot[0] if spot else None
 
     def holding(self, chunks: set[bytes]) -> set[str]:
-        """Names of all packs that may be relied on for any of `chunks`."""
-        return {spot[0].name for spot in map(self._trusted.get, chunks) if spot} - self.doomed
+        """Names of packs that may be relied on, one for each of `chunks` that has any."""
+        names = {spot[0].name for spot in map(self._trusted.get, chunks) if spot}
+        if names.isdisjoint(self.doomed):
+            return names
+        # What was stored anew because a prune takes its first place has another, which the next prune would take as well.
+        return {pack.name for pack in map(self.relies_on, chunks) if pack}
 
     def find(self, chunk: bytes) -> Spot | None:
         """Where to read `chunk` first."""
@@ -64,3 +70,8 @@ class Catalogue:
     def ids(self) -> Iterable[bytes]:
         """The ids of all trusted chunks."""
         return self._trusted.keys()
+
+    def _may_rely(self, spot: Spot) -> bool:
+        """Whether that is a trusted pack's own word, and no offer's of a pack of the same name; and the pack stays."""
+        name = spot[0].name
+        return name in self.trusted_packs and self.packs[name] is spot[0] and name not in self.doomed
