@@ -52,7 +52,7 @@ class Catalogue:
         names = {spot[0].name for spot in map(self._trusted.get, chunks) if spot}
         if names.isdisjoint(self.doomed):
             return names
-        # What was stored anew because a prune takes its first place has another, which the next prune would take as well.
+        # What was stored anew because a prune takes the first place must be claimed too: the next one might take it.
         return {pack.name for pack in map(self.relies_on, chunks) if pack}
 
     def find(self, chunk: bytes) -> Spot | None:
