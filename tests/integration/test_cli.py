@@ -111,6 +111,23 @@ def test_doctor_names_what_is_missing(stage: Stage) -> None:
     assert "jail" in checks
 
 
+def test_what_the_store_keeps_is_said_at_launch_and_shown(stage: Stage) -> None:
+    """What is let go is gone: nobody should have to guess what stays."""
+    usual = {"last": 60, "hourly": 48, "daily": 14, "weekly": 8}
+    assert stage.json("show", "train")["retention"] == usual
+    assert "60 newest, 48 hourly, 14 daily, 8 weekly" in stage.dumont("show", "train")
+    shown = stage.json("launch", "kept", "--keep", "last=3, daily=7", "--wait", "0")
+    assert shown["retention"] == {"last": 3, "hourly": 0, "daily": 7, "weekly": 0}
+    assert "3 newest, 7 daily" in stage.dumont("show", "kept")
+    stage.json("rm", "kept", "--yes")
+    for wrong in ("last", "last=-1", "monthly=3", "last=3;daily=7", ","):
+        assert "is no rule of what to keep" in stage.ask("launch", "wrong", "--keep", wrong).stderr
+    assert "keeps 0 to 10000 commits" in stage.ask("launch", "wrong", "--keep", "last=10001").stderr
+    shown = stage.json("launch", "all", "--keep", "all", "--wait", "0")
+    assert set(shown["retention"].values()) == {0} and "every commit" in stage.dumont("show", "all")
+    stage.json("rm", "all", "--yes")
+
+
 def test_branches_are_none_at_first(stage: Stage) -> None:
     """A branch exists only where a fenced machine had files of its own."""
     assert stage.json("branches", "train") == []

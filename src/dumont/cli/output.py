@@ -159,5 +159,7 @@ def event_word(kind: str) -> str:
         "drill": _("drill"),
         "removing": _("removing"),
         "orphan_ended": _("unknown machine ended"),
+        "store_thinned": _("older commits let go"),
+        "store_upkeep_failed": _("the store could not be looked after"),
     }
     return words.get(kind) or state_word(kind)
