@@ -128,6 +128,9 @@ class Leaving:
         self.blocking.begin_put("a", message)
         return b""
 
+    def end(self) -> None:
+        return
+
 
 async def test_the_first_pack_over_a_line_is_small_and_those_in_a_directory_are_not(tmp_path: Any) -> None:
     """A line has nothing to carry before the first is full; a directory has no line, and wants few files."""

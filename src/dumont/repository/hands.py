@@ -82,9 +82,14 @@ class Blocking:
 
 
 class Worker(Protocol):
-    """What a hand does with a message; the answer goes back. Raises DumontError, which goes back too."""
+    """What a hand does with a message; the answer goes back. Raises DumontError, which goes back too.
+
+    `end` lets go of what it holds open: a hand may be a thread of a program that lives on.
+    """
 
     def handle(self, message: bytes) -> bytes: ...
+
+    def end(self) -> None: ...
 
 
 Start = Callable[[bytes, Blocking], Worker]
@@ -196,6 +201,9 @@ class ThreadHand:
         for future in left:
             future.cancel()
         await asyncio.gather(*(asyncio.wrap_future(future) for future in left), return_exceptions=True)
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            worker.end()
 
     def _handle(self, message: bytes) -> bytes:
         if self._worker is None:

@@ -43,14 +43,15 @@ async def name_commit(
             repo, name, Pending(VERSION, id, sorted(needs.packs), prefix, record.commit.at_ns // 10**9)
         )
         if not await _holds(repo, listing, needs):
+            # It would keep those packs for as long as a commit has the number, and that may be ours, a moment later.
+            await _withdraw(repo, name)
             return None
         record = replace(record, pending=name)
         try:
             await repo.put_record(commit_key(id, prefix), record)
             return record
         except AlreadyStored:
-            with contextlib.suppress(StoreError):  # who may only add leaves it to a prune
-                await repo.store.delete(f"{STATE}pending/{name}")
+            await _withdraw(repo, name)
             if not renumber:
                 if await _is_stored(repo, record, prefix):
                     return record
@@ -63,6 +64,12 @@ async def name_commit(
 async def _pend(repo: Repository, name: str, pending: Pending) -> Listing:
     await repo.put_record(f"{STATE}pending/{name}", pending)
     return await repo.look()
+
+
+async def _withdraw(repo: Repository, name: str) -> None:
+    """Take back a pending record with which no commit will be named."""
+    with contextlib.suppress(StoreError):  # who may only add leaves it to a prune
+        await repo.store.delete(f"{STATE}pending/{name}")
 
 
 async def _holds(repo: Repository, listing: Listing, needs: Needs) -> bool:

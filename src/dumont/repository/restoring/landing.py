@@ -117,6 +117,12 @@ class Landing:
             raise BadInput(f"the target can't be written: {error}") from error
         raise AssertionError(f"no such message: {todo}")
 
+    def end(self) -> None:
+        for place in filter(None, (self._place, self._tree)):
+            place.close()
+        for fd in (self._own, self._shared, self._aside):
+            os.close(fd)
+
     def plain(self, unit: Unit, part: Part, sealed: memoryview) -> memoryview:
         """The decoded bytes of a frame, valid until the next call. Raises Corrupt."""
         if len(sealed) != part.length:

@@ -8,7 +8,7 @@ import errno
 import os
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -119,6 +119,20 @@ class _Batch:
     ranges: list[tuple[int, int]]
 
 
+@dataclass(frozen=True)
+class Outside:
+    """Chance and time, as a hand has them. `entropy` names packs; `now_ns`, Unix time, dates them; `files_ns` is the
+    clock of the file system that is read; `choice` learns how to encode from what takes how long."""
+
+    entropy: Callable[[int], bytes] = os.urandom
+    now_ns: Callable[[], int] = time.time_ns
+    files_ns: Callable[[], int] = time.time_ns
+    choice: Callable[[float], Choice] = Choice
+
+
+OUTSIDE = Outside()
+
+
 def start_saving(message: bytes, blocking: Blocking) -> "Intake":
     """The worker of a save: its first message is a Job."""
     return Intake(msgspec.msgpack.decode(message, type=Job), blocking)
@@ -127,14 +141,15 @@ def start_saving(message: bytes, blocking: Blocking) -> "Intake":
 class Intake:
     """The worker. Holds two or three batches, one pack and one frame of each kind of bytes in memory."""
 
-    def __init__(self, job: Job, blocking: Blocking) -> None:
+    def __init__(self, job: Job, blocking: Blocking, outside: Outside = OUTSIDE) -> None:
+        self._files_ns = outside.files_ns
         self._key = job.keys.chunk_key
         self._place = Place(Path(os.fsdecode(job.top)))
         self._flags = _OPEN | os.O_NOATIME if os.geteuid() == 0 else _OPEN
         self._dontcache = _DONTCACHE
         self._batches: deque[_Batch] = deque()
         self._spare: list[Room] = []
-        self._filling = Filling(job, blocking)
+        self._filling = Filling(job, blocking, outside)
         self._decode = msgspec.msgpack.Decoder(ReadFolders | ReadFiles | ReadBlocks | Keep | KeepTrees | Finish).decode
 
     def handle(self, message: bytes) -> bytes:
@@ -158,16 +173,19 @@ class Intake:
                 answer = Kept(self._filling.taken())
         return msgspec.msgpack.encode(answer)
 
+    def end(self) -> None:
+        self._place.close()
+
     def _read_folders(self, request: ReadFolders) -> FoldersRead:
         batch = self._batch(ROOM_BYTES + 1)
-        racy_from_ns = min(request.racy_from_ns, time.time_ns() - RACY_NS)  # a clock may be set back meanwhile
+        racy_from_ns = min(request.racy_from_ns, self._files_ns() - RACY_NS)  # a clock may be set back meanwhile
         reader = Reader(self._place, self._key, batch.room.view[: ROOM_BYTES + 1], racy_from_ns)
         folders = reader.read(request.paths)
         batch.ids, batch.ranges = b"".join(reader.ids), reader.ranges
         return FoldersRead(batch.ids, folders)
 
     def _read_files(self, request: ReadFiles) -> FilesRead:
-        racy_from_ns = time.time_ns() - RACY_NS
+        racy_from_ns = self._files_ns() - RACY_NS
         total = sum(size for _, files in request.folders for _, size, _ in files)
         batch = self._batch(total + 1)  # the byte more tells whether a file has grown
         ids: list[bytes] = []
@@ -239,7 +257,7 @@ class Intake:
         except OSError:
             fd = -1
             moved = True
-        racy_from_ns = time.time_ns() - RACY_NS
+        racy_from_ns = self._files_ns() - RACY_NS
         ids = []
         at = 0
         view = batch.room.view
@@ -309,10 +327,12 @@ def _is_as_before(now: os.stat_result, request: ReadBlocks) -> bool:
 class Filling:
     """Puts chunks into frames by their kind of bytes, frames into packs, and packs into the store."""
 
-    def __init__(self, job: Job, blocking: Blocking) -> None:
+    def __init__(self, job: Job, blocking: Blocking, outside: Outside = OUTSIDE) -> None:
         self._coder = Coder()
-        self._choice = Choice(NEAR_LINK if blocking.is_near else SOME_LINK)
-        self._builder = PackBuilder(job.keys, lambda: os.urandom(16).hex(), lambda: int(time.time()), job.pack_bytes)
+        self._choice = outside.choice(NEAR_LINK if blocking.is_near else SOME_LINK)
+        self._builder = PackBuilder(
+            job.keys, lambda: outside.entropy(16).hex(), lambda: outside.now_ns() // 10**9, job.pack_bytes
+        )
         self._sending = Sending(blocking, self._builder, self._choice.note_link)
         self._open: dict[tuple[str, int], _Frame] = {}
 

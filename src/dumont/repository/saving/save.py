@@ -10,7 +10,7 @@ import contextlib
 import itertools
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -53,6 +53,7 @@ class Draft:
     `commit`: the commit that this is to be (its id, parent and what it names as fuzzy or uncovered), None for the next
     number. `known`: the tree that this commit has; then only what the repository lacks of it is read, and files that
     differ by now are named as fuzzy. `prefix`: that of a branch, or "". `walk`: over the same directory, begun ahead.
+    `files_ns`: the clock of the file system that the tree lies on, Unix time.
     """
 
     at_ns: int
@@ -64,6 +65,7 @@ class Draft:
     known: Tree | None = None
     prefix: str = ""
     walk: Walk | None = None
+    files_ns: Callable[[], int] = time.time_ns
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,7 @@ class _Saving:
     unindexed: list[Pack] = field(default_factory=list)
     lost: set[str] = field(default_factory=set)
     indexes: set[str] = field(default_factory=set)
+    learned: Listing | None = None
     walk: Walk | None = None
     began_s: float = field(default_factory=time.monotonic)
 
@@ -135,7 +138,7 @@ class _Saving:
             await self._learn(listing)
         if memory is not None and not trusted:
             memory = distrust(memory, self.repo.catalogue)
-        self.found = Survey(time.time_ns())
+        self.found = Survey(self.draft.files_ns())
         pages = {page.path: page for page in memory.pages} if memory else {}
         is_new = memory is None and self.draft.known is None
         to_read = iter(()) if is_new else self._to_read(pages)
@@ -213,9 +216,13 @@ class _Saving:
         )
 
     async def _learn(self, listing: Listing) -> None:
+        """Once for each listing: to learn one again is to forget the packs that were indexed since it was made."""
+        if self.learned is listing:
+            return
         await self.repo.learn(listing)
         doomed = await self.repo.doomed_packs(listing) if self.repo.keys.can_read else set()
         self.repo.catalogue.doomed = doomed | self.lost
+        self.learned = listing
 
     def _to_read(self, pages: dict[bytes, Page]) -> Found:
         if self.draft.known is None:
