@@ -355,3 +355,68 @@ async def test_a_writers_key_saves_and_what_it_saved_can_be_restored_by_the_owne
     assert saved.new_bytes == 7
     await depot.restore(saved.record, tmp_path / "out")
     assert same_tree(source, tmp_path / "out")
+
+
+class _Pruning(Act):
+    """A prune of everything that no commit and no pending record keeps, as of much later."""
+
+    def __init__(self, depot: Depot) -> None:
+        self.plain = depot.open("pruner")
+
+    async def __call__(self) -> None:
+        await prune(self.plain, Terms(int(time.time()) + 90 * DAY_S))
+
+
+async def test_what_a_save_took_over_from_one_that_was_ended_is_kept_from_prunes(
+    depot: Depot, source: Path, tmp_path: Path
+):
+    """It must be among what the pending record names: a prune that runs just before the commit reads it there."""
+    store = depot.open().store
+
+    class EndsAtTheIndex(Act):
+        async def __call__(self) -> None:
+            raise StoreError("the network went away")
+
+    ended = Between(store, "state/index/", EndsAtTheIndex())
+    depot.wrap = lambda store: ended
+    with pytest.raises(StoreError, match="went away"):
+        await depot.save(source)
+    depot.wrap = lambda store: store
+    between = Between(store, "state/commits/", _Pruning(depot))
+    depot.wrap = lambda store: between
+    later_ns = time.time_ns() + 90 * DAY_S * 10**9  # the packs are old by now, and the saver is not
+    saved = await depot.save(source, draft=Draft(later_ns, path=bytes(source)))
+    depot.wrap = lambda store: store
+    await depot.restore(saved.record, tmp_path / "out")
+    assert same_tree(source, tmp_path / "out")
+
+
+async def test_a_save_that_begins_again_leaves_no_pending_record(depot: Depot, source: Path):
+    """It would keep packs that nobody needs for as long as the commit lasts that takes its number."""
+    first = await depot.save(source)
+    (source / "new").write_bytes(b"new")
+    settle()
+
+    class Forgets(_Pruning):
+        async def __call__(self) -> None:
+            await self.plain.store.delete(commit_key(first.record.commit.id))
+            await super().__call__()
+
+    between = Between(depot.open().store, "state/pending/", Forgets(depot))
+    depot.wrap = lambda store: between
+    saved = await depot.save(source)
+    pending = [key async for key in between.keys("state/pending/")]
+    assert pending == [f"state/pending/{saved.record.pending}"]
+
+
+async def test_threads_that_saved_and_restored_leave_nothing_open(depot: Depot, source: Path, tmp_path: Path):
+    """An agent saves for months in one process: a descriptor lost with each save ends it one day."""
+    saved = await depot.save(source)
+    await depot.restore(saved.record, tmp_path / "out")
+    before = len(os.listdir("/proc/self/fd"))
+    for number in range(3):
+        (source / "new").write_bytes(b"%d" % number)
+        settle()
+        saved = await depot.save(source)
+        await depot.restore(saved.record, tmp_path / "out")
+    assert len(os.listdir("/proc/self/fd")) == before

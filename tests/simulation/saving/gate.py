@@ -14,7 +14,7 @@ from dumont.store.base import Data
 from dumont.store.memory import MemoryStore
 from tests.simulation.saving.witness import Witness
 
-PAGE_KEYS = 4
+PAGE_KEYS = 8
 """How many keys one request of a listing answers; between two requests others have their turn."""
 _GHOST_SHARE = 0.4
 T = TypeVar("T")
@@ -42,10 +42,15 @@ class Request:
 
 @dataclass
 class Gate:
-    """`trouble`: the share of requests that are lost in one way or another. `trace` tells what happened, in order."""
+    """`trouble`: the share of requests that are lost in one way or another. `persistence`: how often whoever had the
+    last turn has the next too, if it can: so that much, or little, happens between two requests of another. `trace`
+    tells what happened, in order.
+    """
 
     rng: random.Random
     trouble: float = 0.0
+    persistence: float = 0.0
+    last: str = ""
     steps: int = 0
     is_closed: bool = False
     waiting: list[Request] = field(default_factory=list)
@@ -73,7 +78,9 @@ class Gate:
         self.steps += 1
         actors = dict.fromkeys(request.actor for request in self.waiting)
         awake = [actor for actor in actors if self.paused.get(actor, 0) <= self.steps]
-        actor = self.rng.choice(awake or list(actors))
+        is_on = self.last in awake and self.rng.random() < self.persistence
+        actor = self.last if is_on else self.rng.choice(awake or list(actors))
+        self.last = actor
         request = self.rng.choice([request for request in self.waiting if request.actor == actor])
         self.waiting.remove(request)
         fate = self._fate(request)

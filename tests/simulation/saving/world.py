@@ -77,7 +77,7 @@ class World:
 
     def __post_init__(self) -> None:
         rng = self.rng = random.Random(self.seed)
-        self.gate = Gate(random.Random(rng.random()), rng.choice([0, 0, 0.01, 0.03]))
+        self.gate = Gate(random.Random(rng.random()), rng.choice([0, 0, 0.01, 0.03]), rng.choice([0, 0.7, 0.95]))
         self.memory = MemoryStore()
         self.now_s = _BEGAN_S
         self.grace_s = rng.choice([0, 0, 30, 300])
@@ -129,7 +129,7 @@ class World:
                 self.trees,
                 self.witness,
                 random.Random(rng.random()),
-                left=rng.randint(2, 5),
+                left=rng.randint(2, 6),
                 hands=rng.choice([1, 1, 2]),
                 keeps_repo=rng.random() < 0.3,
             )
@@ -184,16 +184,16 @@ class World:
             try:
                 records = await repo.commits(await repo.look())
                 if records:
-                    record = rng.choice(records)
-                    self.witness.forgotten.add(record.name)
-                    await forget(repo, [record.commit.id], even_last=True)
+                    chosen = records if rng.random() < 0.5 else [rng.choice(records)]
+                    self.witness.forgotten.update(record.name for record in chosen)
+                    await forget(repo, [record.commit.id for record in chosen], even_last=True)
                     self._count("forgotten")
             except StoreError:
                 continue
 
     async def _prune_often(self, store: Line, rng: random.Random) -> None:
         while self._is_anybody_saving():
-            await store.rest(rng.choice([0, 20, 80, 200]))
+            await store.rest(rng.choice([0, 10, 40, 100]))
             below = rng.choice([0.0, 0.5, 1.0])
             now_s = self.now_s + rng.choice([0, 0, -400, 400])
             terms = Terms(now_s, self.grace_s, below, pack_bytes=_PACK_BYTES, break_lock=True)
