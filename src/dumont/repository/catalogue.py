@@ -36,8 +36,12 @@ class Catalogue:
             else:
                 self.packs.setdefault(pack.name, pack)
             for chunk, spot in spots(pack):
-                if trusted and self._trusted.setdefault(chunk, spot) is spot:
-                    continue
+                if trusted:
+                    first = self._trusted.setdefault(chunk, spot)
+                    if first is spot:
+                        continue
+                    if first[0].name in self.doomed:  # this is the one to rely on, and to say so
+                        self._trusted[chunk], spot = spot, first
                 self._others.setdefault(chunk, []).append(spot)
 
     def relies_on(self, chunk: bytes) -> Pack | None:

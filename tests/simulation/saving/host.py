@@ -114,7 +114,7 @@ class Host:
     def _change(self) -> None:
         """Nothing, a directory, or several; back to what was before as likely as not."""
         versions = list(self.versions)
-        for _ in range(self.rng.choice([0, 1, 1, 2])):
+        for _ in range(self.rng.choice([0, 0, 1, 1, 2])):
             slot = self.rng.randrange(len(SLOTS))
             versions[slot] = self.rng.choice([None, *range(VERSIONS)])
         self.versions = tuple(versions)

@@ -118,8 +118,9 @@ class World:
 
     def _begin(self) -> None:
         rng = self.rng
-        for number in range(rng.randint(2, HOSTS)):
-            keys = writer_keys(self.keys, f"w{number}") if rng.random() < 0.3 else self.keys
+        hosts = rng.choice([1, *range(2, HOSTS + 1)])
+        for number in range(hosts):
+            keys = writer_keys(self.keys, f"w{number}") if rng.random() < 0.4 else self.keys
             skew_s = rng.choice([0, 0, 0, -500, 500])
             host = Host(
                 number,
@@ -129,7 +130,7 @@ class World:
                 self.trees,
                 self.witness,
                 random.Random(rng.random()),
-                left=rng.randint(2, 6),
+                left=rng.randint(2, 6) if hosts > 1 else 9,
                 hands=rng.choice([1, 1, 2]),
                 keeps_repo=rng.random() < 0.3,
             )
