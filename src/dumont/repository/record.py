@@ -66,6 +66,18 @@ class IndexObject(msgspec.Struct, frozen=True):
     packs: list[Pack]
 
 
+class Exclusion(msgspec.Struct, frozen=True):
+    """What a save left out on purpose: paths that a pattern matches (`repository/pattern.py`) and all below them; other
+    file systems than that of the top; what directories hold that are tagged as `caches`."""
+
+    patterns: tuple[bytes, ...] = ()
+    one_file_system: bool = False
+    caches: bool = False
+
+
+NOTHING_EXCLUDED = Exclusion()
+
+
 class CommitRecord(msgspec.Struct, frozen=True):
     """A commit with what people want to know of it. `pending`: the last part of its pending record's key.
 
@@ -84,6 +96,7 @@ class CommitRecord(msgspec.Struct, frozen=True):
     took_ms: int = 0
     pending: str = ""
     void: bool = False
+    excluded: Exclusion = NOTHING_EXCLUDED
 
 
 class Labels(msgspec.Struct, frozen=True):

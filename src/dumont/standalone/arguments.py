@@ -89,7 +89,33 @@ def _save(parser: argparse.ArgumentParser) -> None:
     _repo(parser)
     parser.add_argument("--name", metavar="NAME", default="", help=_("a name for the commit"))
     parser.add_argument("--tag", metavar="TAG", action="append", default=[], help=_("a tag; may be repeated"))
+    _exclusion(parser)
     _budget(parser)
+
+
+def _exclusion(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--exclude",
+        metavar="PATTERN",
+        action="append",
+        default=[],
+        help=_("leave these paths out: a glob over the path inside PATH, **/NAME is NAME anywhere; may be repeated"),
+    )
+    parser.add_argument(
+        "--exclude-file",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help=_("leave out what the patterns in this file match, one a line, # begins a comment; may be repeated"),
+    )
+    parser.add_argument(
+        "--exclude-caches",
+        action="store_true",
+        help=_("leave out what lies in directories that a CACHEDIR.TAG says are caches"),
+    )
+    parser.add_argument(
+        "--one-file-system", action="store_true", help=_("leave out what is mounted below PATH from other file systems")
+    )
 
 
 def _budget(parser: argparse.ArgumentParser) -> None:

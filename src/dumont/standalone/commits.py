@@ -3,9 +3,12 @@
 import os
 from typing import Any
 
-from dumont.repository.record import CommitRecord
+from dumont.repository.record import NOTHING_EXCLUDED, CommitRecord
+from dumont.standalone.exclude import about_exclusion, exclusion_words
 from dumont.standalone.output import moment, short, shown_path
 from dumont.standalone.sizes import files, number, size
+
+_REMINDER_CHARACTERS = 60
 
 
 def about_commit(record: CommitRecord) -> dict[str, Any]:
@@ -22,12 +25,21 @@ def about_commit(record: CommitRecord) -> dict[str, Any]:
         "plain_bytes": record.plain_bytes,
         "stored_bytes": record.stored_bytes,
         "consistent": record.commit.consistent,
+        "excluded": about_exclusion(record.excluded),
     }
 
 
+def shortened(words: str) -> str:
+    """Words that are there to remind and not to be read whole, at most _REMINDER_CHARACTERS of them."""
+    return words if len(words) <= _REMINDER_CHARACTERS else words[: _REMINDER_CHARACTERS - 1] + "…"
+
+
 def commit_line(record: CommitRecord) -> str:
-    """A commit on one line."""
-    labels = " ".join([record.name, *(f"#{tag}" for tag in record.tags)]).strip()
+    """A commit on one line, with what was left out at its end."""
+    words = [record.name, *(f"#{tag}" for tag in record.tags)]
+    if record.excluded != NOTHING_EXCLUDED:
+        words.append(f"({shortened(exclusion_words(record.excluded))})")
+    labels = " ".join(words).strip()
     parts = (
         f"{short(record.commit.id):>6}",
         moment(record.commit.at_ns),

@@ -10,6 +10,7 @@ from dumont.i18n import _
 from dumont.model.commit import Entry
 from dumont.repository.upkeep.reach import Directories
 from dumont.standalone.access import door
+from dumont.standalone.exclude import about_exclusion, exclusion_words
 from dumont.standalone.output import short, show, shown_path
 from dumont.standalone.sizes import number, size
 from dumont.standalone.surroundings import Surroundings
@@ -41,6 +42,7 @@ async def _diff(options: argparse.Namespace, surroundings: Surroundings) -> int:
         "modified": counts["modified"],
         "attributes": counts["attributes"],
         "grown_bytes": grown,
+        "excluded": [about_exclusion(record.excluded) for record in (before, after)],
         "changes": [_about(one) for one in found],
     }
     lines = [_line(one) for one in found]
@@ -56,6 +58,15 @@ async def _diff(options: argparse.Namespace, surroundings: Surroundings) -> int:
             attributes=number(counts["attributes"]),
         )
     )
+    if before.excluded != after.excluded:
+        lines.append(
+            _("not saved alike: {before} leaves out {what}; {after} leaves out {other}").format(
+                before=short(before.commit.id),
+                what=exclusion_words(before.excluded),
+                after=short(after.commit.id),
+                other=exclusion_words(after.excluded),
+            )
+        )
     if options.json:
         show(options, about, "")
     else:

@@ -8,10 +8,12 @@ from typing import Any
 
 from dumont.i18n import _
 from dumont.model.commit import Entry, Kind
+from dumont.repository.record import NOTHING_EXCLUDED
 from dumont.repository.upkeep.reach import Directories
 from dumont.standalone.access import Opened, door
 from dumont.standalone.commits import about_commit, commit_line
-from dumont.standalone.output import moment, show, shown_path
+from dumont.standalone.exclude import exclusion_words
+from dumont.standalone.output import moment, remark, show, shown_path
 from dumont.standalone.sizes import size
 from dumont.standalone.surroundings import Surroundings
 from dumont.standalone.trees import entries_at
@@ -33,6 +35,8 @@ async def _ls(options: argparse.Namespace, surroundings: Surroundings) -> int:
     record = pick(commits, options.commit)
     entries = await _entries(opened, record.commit.root, os.fsencode(options.path.strip("/")))
     print_all(options, [about_entry(*one) for one in entries], [entry_line(*one) for one in entries])
+    if record.excluded != NOTHING_EXCLUDED and not options.json:
+        remark(options, _("left out of this commit: {what}").format(what=exclusion_words(record.excluded)))
     return 0
 
 

@@ -15,6 +15,7 @@ from dumont.repository.saving.walk import Walk
 from dumont.standalone.access import door
 from dumont.standalone.apart import keep_apart
 from dumont.standalone.counted import CountedStore
+from dumont.standalone.exclude import about_exclusion, exclusion_of
 from dumont.standalone.known import caches_of, recall, where_is
 from dumont.standalone.meter import shown
 from dumont.standalone.output import name_some, remark, short, show, shown_path
@@ -35,7 +36,8 @@ def run(options: argparse.Namespace, surroundings: Surroundings) -> int:
 
 
 async def _save(options: argparse.Namespace, surroundings: Surroundings, source: Path, hands: Workers) -> int:
-    walk = Walk(source)
+    excluded = exclusion_of(options, source)
+    walk = Walk(source, excluded)
     if recall(caches_of(surroundings.environment), where_is(parse(options.repo))):
         walk.begin()  # while the passphrase is stretched; what was never saved is looked at by the hands
     at = door(options, surroundings)
@@ -55,6 +57,7 @@ async def _save(options: argparse.Namespace, surroundings: Surroundings, source:
         host=os.uname().nodename,
         path=os.fsencode(source),
         walk=walk,
+        excluded=excluded,
     )
     progress = Progress(time.monotonic())
     async with hands.over(counted) as all_hands, shown(progress, options.quiet or options.json):
@@ -77,6 +80,7 @@ def _tell(options: argparse.Namespace, saved: Saved, seconds: float, requests: i
         "stored_bytes": saved.stored_bytes,
         "consistent": commit.consistent,
         "fuzzy": [os.fsdecode(path) for path in commit.fuzzy],
+        "excluded": about_exclusion(record.excluded),
         "uncovered": {os.fsdecode(path): why for path, why in saved.uncovered.items()},
         "seconds": round(seconds, 3),
     }

@@ -21,9 +21,10 @@ from dumont.repository.hands import Blocking
 from dumont.repository.keys import Keys
 from dumont.repository.pack import FRAME_BYTES, Chunks, PackBuilder
 from dumont.repository.probe import DENSE, NEAR_LINK, SOME_LINK, TEXT, Choice, kind_of
-from dumont.repository.record import DATA, TREE, Pack
+from dumont.repository.record import DATA, NOTHING_EXCLUDED, TREE, Exclusion, Pack
 from dumont.repository.room import Room
 from dumont.repository.saving.sending import Sending
+from dumont.repository.saving.sieve import sieve_for
 from dumont.repository.saving.whole import ROOM_BYTES, SMALL_BLOCK_BYTES, FoldersRead, Reader, ReadFolders
 from dumont.snapshot.chunk import ID_BYTES, is_zeros
 from dumont.snapshot.index import RACY_NS
@@ -45,11 +46,12 @@ _Read = tuple[str, tuple[tuple[bytes, bytes], ...]]
 
 
 class Job(msgspec.Struct, frozen=True):
-    """What a hand must know first. `top` is the directory that is saved."""
+    """What a hand must know first. `top` is the directory that is saved, but for what is `excluded`."""
 
     top: bytes
     keys: Keys
     pack_bytes: int
+    excluded: Exclusion = NOTHING_EXCLUDED
 
 
 class ReadFiles(msgspec.Struct, frozen=True, tag="files", array_like=True):
@@ -145,6 +147,7 @@ class Intake:
         self._files_ns = outside.files_ns
         self._key = job.keys.chunk_key
         self._place = Place(Path(os.fsdecode(job.top)))
+        self._sieve = sieve_for(job.excluded, self._place)
         self._flags = _OPEN | os.O_NOATIME if os.geteuid() == 0 else _OPEN
         self._dontcache = _DONTCACHE
         self._batches: deque[_Batch] = deque()
@@ -180,6 +183,7 @@ class Intake:
         batch = self._batch(ROOM_BYTES + 1)
         racy_from_ns = min(request.racy_from_ns, self._files_ns() - RACY_NS)  # a clock may be set back meanwhile
         reader = Reader(self._place, self._key, batch.room.view[: ROOM_BYTES + 1], racy_from_ns)
+        reader.sieve = self._sieve
         folders = reader.read(request.paths)
         batch.ids, batch.ranges = b"".join(reader.ids), reader.ranges
         return FoldersRead(batch.ids, folders)

@@ -24,12 +24,22 @@ from dumont.repository.hands import Hand
 from dumont.repository.naming import Needs, name_commit
 from dumont.repository.pack import PACK_BYTES
 from dumont.repository.progress import Progress
-from dumont.repository.record import DATA, PACKS, VERSION, CommitRecord, Pack, index_key
+from dumont.repository.record import (
+    DATA,
+    NOTHING_EXCLUDED,
+    PACKS,
+    VERSION,
+    CommitRecord,
+    Exclusion,
+    Pack,
+    index_key,
+)
 from dumont.repository.repository import Listing, Repository
 from dumont.repository.saving.gathering import Found, Gathering
 from dumont.repository.saving.intake import Finish, Job, KeepTrees, Kept, start_saving
 from dumont.repository.saving.memory import distrust, recall, remember
 from dumont.repository.saving.shape import Shape, shape
+from dumont.repository.saving.sieve import sieve_for
 from dumont.repository.saving.survey import Page, Survey, changed_since, keep_links, survey, survey_known
 from dumont.repository.saving.sweep import Sweep
 from dumont.repository.saving.walk import Walk
@@ -52,8 +62,8 @@ class Draft:
 
     `commit`: the commit that this is to be (its id, parent and what it names as fuzzy or uncovered), None for the next
     number. `known`: the tree that this commit has; then only what the repository lacks of it is read, and files that
-    differ by now are named as fuzzy. `prefix`: that of a branch, or "". `walk`: over the same directory, begun ahead.
-    `files_ns`: the clock of the file system that the tree lies on, Unix time.
+    differ by now are named as fuzzy. `prefix`: that of a branch, or "". `walk`: over the same directory with the same
+    exclusion, begun ahead. `excluded`: what is left out of a tree that is not `known`.
     """
 
     at_ns: int
@@ -65,7 +75,7 @@ class Draft:
     known: Tree | None = None
     prefix: str = ""
     walk: Walk | None = None
-    files_ns: Callable[[], int] = time.time_ns
+    excluded: Exclusion = NOTHING_EXCLUDED
 
 
 @dataclass(frozen=True)
@@ -87,7 +97,9 @@ async def save(repo: Repository, source: Path, draft: Draft, hands: Sequence[Han
     Saving the same commit twice is harmless. Raises AlreadyStored when another commit has that id, StoreError,
     BadInput, OSError when `source` itself can't be read.
     """
-    job = Job(os.fsencode(source), repo.keys, PACK_BYTES)
+    assert draft.walk is None or draft.walk.exclusion == draft.excluded, "a walk sees what the save is to hold"
+    assert draft.known is None or draft.excluded == NOTHING_EXCLUDED, "what is known is saved as it is known"
+    job = Job(os.fsencode(source), repo.keys, PACK_BYTES, draft.excluded)
     for hand in hands:
         await hand.ask(msgspec.msgpack.encode(job))
     listing = repo.seen or await repo.look()
@@ -193,6 +205,7 @@ class _Saving:
             self.found.plain_bytes,
             stored,
             int((time.monotonic() - self.began_s) * 1000),
+            excluded=self.draft.excluded,
         )
         named = await name_commit(self.repo, record, needs, self.draft.prefix, renumber=self.draft.commit is None)
         if named is None:
@@ -226,7 +239,7 @@ class _Saving:
 
     def _to_read(self, pages: dict[bytes, Page]) -> Found:
         if self.draft.known is None:
-            walk, self.walk = self.walk or Walk(self.source), None
+            walk, self.walk = self.walk or Walk(self.source, self.draft.excluded), None
             return survey(self.place, walk.sights(), pages, self.found)
         return survey_known(self.place, self.draft.known, self._is_stored, self.found)
 
@@ -242,7 +255,7 @@ class _Saving:
         if is_new:
             if self.walk:
                 self.walk.stop()
-            sweep = Sweep(gathering)
+            sweep = Sweep(gathering, sieve_for(self.draft.excluded, self.place))
             await sweep.run(self.hands)
             to_read = iter(sweep.left)
         await gathering.run(to_read, self.hands)

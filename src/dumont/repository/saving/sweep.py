@@ -14,6 +14,7 @@ import msgspec
 from dumont.model.commit import Entry
 from dumont.repository.hands import Hand
 from dumont.repository.saving.gathering import Gathering, together
+from dumont.repository.saving.sieve import Sieve
 from dumont.repository.saving.survey import Folder, look_over
 from dumont.repository.saving.walk import look_into
 from dumont.repository.saving.whole import FoldersRead, Mark, ReadFolders, Whole
@@ -29,12 +30,14 @@ _decode_entries = msgspec.msgpack.Decoder(list[Entry | None]).decode
 
 @dataclass
 class Sweep:
-    """Fills the gathering's survey. `left`: files that are still to be read, as a survey yields them.
+    """Fills the gathering's survey. `left`: files that are still to be read, as a survey yields them. `sieve`: as the
+    hands have it.
 
     `_waiting`: paths, the next one last. `_under_way`: requests that were not answered yet, by any hand.
     """
 
     gathering: Gathering
+    sieve: Sieve | None = None
     left: list[tuple[Folder, int, os.stat_result]] = field(default_factory=list)
     _waiting: list[bytes] = field(default_factory=lambda: [TOP])
     _under_way: int = 0
@@ -103,6 +106,6 @@ class Sweep:
     def _look(self, path: bytes) -> list[bytes]:
         """As `_whole`, of a folder that is out of the ordinary or has changed or gone."""
         place, found = self.gathering.place, self.gathering.found
-        sight = look_into(place, path)
+        sight = look_into(place, path, self.sieve)
         self.left += look_over(place, sight, None, found)
         return [join(path, sight.names[number]) for number in sight.folders]

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dumont.model.commit import Entry, Kind
+from dumont.repository.record import NOTHING_EXCLUDED, Exclusion
+from dumont.repository.saving.sieve import Sieve, sieve_for
 from dumont.snapshot.place import Place, is_absent
 from dumont.snapshot.scan import SPECIAL, xattrs_of
 from dumont.snapshot.tree import TOP, join
@@ -32,10 +34,14 @@ class Sight:
 
 
 class Walk:
-    """Over what lies in `directory`, parents first. Use it once. Raises OSError when the top itself can't be read."""
+    """Over what lies in `directory`, but for what is excluded, parents first. Use it once.
 
-    def __init__(self, directory: Path) -> None:
-        self._sights = _sights(directory)
+    Raises OSError when the top itself can't be read, BadInput for a pattern that makes no sense.
+    """
+
+    def __init__(self, directory: Path, exclusion: Exclusion = NOTHING_EXCLUDED) -> None:
+        self.exclusion = exclusion
+        self._sights = _sights(directory, exclusion)
         self._ahead: list[Sight] = []
         self._failed: OSError | None = None
         self._stop = threading.Event()
@@ -74,22 +80,22 @@ class Walk:
             self._failed = error
 
 
-def _sights(directory: Path) -> Generator[Sight]:
+def _sights(directory: Path, exclusion: Exclusion) -> Generator[Sight]:
     with Place(directory) as place:
+        sieve = sieve_for(exclusion, place)
         waiting = [TOP]
         while waiting:
-            sight = look_into(place, waiting.pop())
+            sight = look_into(place, waiting.pop(), sieve)
             waiting += [join(sight.path, sight.names[number]) for number in reversed(sight.folders)]
             yield sight
 
 
-def look_into(place: Place, path: bytes) -> Sight:
+def look_into(place: Place, path: bytes, sieve: Sieve | None) -> Sight:
     """One directory, now. Raises OSError when that is the top and can't be read."""
     try:
         fd = place.directory(path)
         own = own_entry(fd)
-        with os.scandir(fd) as names:
-            seen = [(os.fsencode(name.name), name) for name in names]
+        seen = names_in(fd, path, sieve)
     except OSError as error:
         if path == TOP:
             raise
@@ -98,6 +104,14 @@ def look_into(place: Place, path: bytes) -> Sight:
     sight = Sight(path, own)
     _look(sight, seen)
     return sight
+
+
+def names_in(fd: int, path: bytes, sieve: Sieve | None) -> "list[tuple[bytes, os.DirEntry[str]]]":
+    """The names in the open directory at `path` that are saved, in no order. Raises OSError."""
+    if sieve is not None:
+        return sieve.names(path, fd)
+    with os.scandir(fd) as names:
+        return [(os.fsencode(name.name), name) for name in names]
 
 
 def _look(sight: Sight, seen: "list[tuple[bytes, os.DirEntry[str]]]") -> None:

@@ -13,7 +13,8 @@ import blake3
 import msgspec
 
 from dumont.model.commit import Entry, Kind
-from dumont.repository.saving.walk import own_entry
+from dumont.repository.saving.sieve import Sieve
+from dumont.repository.saving.walk import names_in, own_entry
 from dumont.snapshot.place import Place
 from dumont.snapshot.scan import xattrs_of
 from dumont.snapshot.tree import digest_listing, encode_listing
@@ -69,8 +70,10 @@ class FoldersRead(msgspec.Struct, frozen=True, array_like=True):
 class Reader:
     """Reads folders one after the other into `room`, of ROOM_BYTES and one more, which tells whether a file has grown.
 
-    `ids` and `ranges` are those of the chunks that were read.
+    `ids` and `ranges` are those of the chunks that were read. `sieve`: holds back what is excluded, if anything is.
     """
+
+    sieve: Sieve | None = None
 
     def __init__(self, place: Place, key: bytes, room: memoryview, racy_from_ns: int) -> None:
         self.ids: list[bytes] = []
@@ -105,8 +108,7 @@ class Reader:
         try:
             directory = self._place.directory(path)
             own = own_entry(directory)
-            with os.scandir(directory) as found:
-                seen = {os.fsencode(name.name): name for name in found}
+            seen = dict(names_in(directory, path, self.sieve))
             return self._names(own, seen, directory) if len(seen) <= _NAMES_MAX else None
         except OSError:
             return None  # whoever looks name by name finds out what it is
