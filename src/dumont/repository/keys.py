@@ -22,6 +22,8 @@ from dumont.errors import BadInput, WrongKey
 SECRET_BYTES = 32
 REPOSITORY_BYTES = 16
 SALT_BYTES = 16
+NO_SLOT = "none"
+"""The kind of a slot that nothing opens: it stands where the first one was taken off."""
 _NONCE = bytes(12)  # each wrapping key wraps one secret once
 MEMORY_KIB, _PASSES, _LANES = 64 * 2**10, 1, 1
 """Argon2id with 64 MiB and one pass, above the 46 MiB of OWASP's Password Storage Cheat Sheet."""
@@ -30,7 +32,8 @@ _PASSES_MAX = 64
 
 
 class Slot(msgspec.Struct, frozen=True):
-    """The secret, wrapped. `kind` is `passphrase` (Argon2id with `salt` and these costs) or `key` (HKDF with `salt`).
+    """The secret, wrapped. `kind` is `passphrase` (Argon2id with `salt` and these costs), `key` (HKDF with `salt`), or
+    NO_SLOT, which wraps nothing.
 
     `proof` (32 bytes) shows to whoever holds the secret that nothing of the slot was changed, though its passphrase be
     another.
@@ -142,6 +145,11 @@ def wrap_with_key(secret: bytes, key: bytes, salt: bytes, label: str = "") -> Sl
     return _proven(slot, secret, AESGCM(_derive(key, salt, "slot")).encrypt(_NONCE, secret, _aad(slot)))
 
 
+def without_slot(secret: bytes) -> Slot:
+    """What stands in the place of a slot that was taken off: always the same for one secret."""
+    return _proven(Slot(NO_SLOT, b"", b""), secret, b"")
+
+
 def is_whole(slot: Slot, secret: bytes) -> bool:
     """Whether nothing of the slot was changed since somebody wrapped that secret in it."""
     return hmac.compare_digest(slot.proof, _proof(slot, secret))
@@ -149,6 +157,8 @@ def is_whole(slot: Slot, secret: bytes) -> bool:
 
 def unwrap(slot: Slot, passphrase_or_key: bytes) -> bytes:
     """The secret. Raises WrongKey when this does not open it, BadInput for a slot that would cost absurdly much."""
+    if slot.kind == NO_SLOT:
+        raise WrongKey("the passphrase or key does not open this repository")
     key = (
         _stretch(slot, passphrase_or_key)
         if slot.kind == "passphrase"

@@ -20,6 +20,8 @@ CONFIG = "config"
 STATE = "state/"
 PACKS = "packs/"
 SLOTS = f"{STATE}keys/"
+SECOND_CONFIG = f"{STATE}second-config"
+"""The config once its slot was taken off. Its name sorts after `state/going/`, which `keyring.py` needs."""
 DATA, TREE = 0, 1
 """Kinds of frames: chunks of files, whose ids are keyed; directory objects, whose ids are plain BLAKE3."""
 

@@ -20,6 +20,7 @@ from dumont.repository.pack import TAIL, footer_length, read_footer
 from dumont.repository.record import (
     CONFIG,
     PACKS,
+    SECOND_CONFIG,
     STATE,
     VERSION,
     CommitRecord,
@@ -235,7 +236,10 @@ async def create_repository(store: Store, wrap: Wrap, entropy: Entropy) -> Repos
 
 async def read_config(store: Store) -> Config:
     """The plain record that says how to open the repository. Raises NotStored, Corrupt, BadInput (version)."""
-    body = await store.get(CONFIG)
+    try:
+        body = await store.get(CONFIG)
+    except NotStored:
+        body = await store.get(SECOND_CONFIG)  # it is being replaced, or was when somebody was ended (`keyring.py`)
     try:
         config = msgspec.msgpack.decode(body, type=Config)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import msgspec
 
-from dumont.errors import AlreadyStored, BadInput, Corrupt, NotStored, WrongKey
+from dumont.errors import AlreadyStored, BadInput, NotStored, WrongKey
 from dumont.i18n import _
 from dumont.repository.cache import Cache
+from dumont.repository.keyring import FIRST, slot_names, slots_of
 from dumont.repository.keys import Keys, Slot, read_in, unwrap, wrap_with_key, wrap_with_passphrase
 from dumont.repository.record import SLOTS
 from dumont.repository.repository import (
@@ -43,11 +44,15 @@ _PROBES = "probe/"
 
 @dataclass(frozen=True)
 class Opened:
-    """An open repository, what its listing held, and whether it was made just now."""
+    """An open repository, what its listing held, and whether it was made just now.
+
+    `slot` is the name of the one that opened it, "" for a writer's key.
+    """
 
     repository: Repository
     listing: Listing
     created: bool = False
+    slot: str = ""
 
 
 @dataclass(frozen=True)
@@ -86,17 +91,6 @@ class Door:
             await mark(self.store, await read_config(self.store))  # or else no later run could trust its cache
         return opened
 
-    async def slots(self, listing: Listing) -> list[tuple[str, Slot]]:
-        """The ways to open it that were added later, by their names."""
-        names = sorted(key for key in listing.others if key.startswith(SLOTS))
-        found = []
-        for name in names:
-            try:
-                found.append((name.removeprefix(SLOTS), _slot(name, await self.store.get(name))))
-            except NotStored:
-                continue
-        return found
-
     async def _find(self) -> Opened | None:
         if line := self.secrets.writer_key():
             return await self._as_writer(read_in(line))
@@ -107,9 +101,10 @@ class Door:
         begun = self.unlocking if isinstance(self.unlocking, Unlocking) and self.unlocking.slot == known.slot else None
         opening = asyncio.to_thread(begun.secret) if begun else asyncio.to_thread(self._try, known.slot, passphrase)
         listing, secret = await asyncio.gather(look(self.store), opening)
-        if marker_key(known.config.repository) not in listing.others or secret is None:
+        is_there = marker_key(known.config.repository) in listing.others and known.name in slot_names(listing)
+        if not is_there or secret is None:  # a slot that was taken off opens nothing, though it is remembered here
             return await self._anew(passphrase)
-        return self._opened(open_repository(self.store, known.config, secret, self.entropy), listing)
+        return self._opened(open_repository(self.store, known.config, secret, self.entropy), listing, known.name)
 
     async def _anew(self, passphrase: bytes | None = None) -> Opened | None:
         try:
@@ -119,11 +114,11 @@ class Door:
         if passphrase is None:
             passphrase = self.secrets.passphrase(new=False)
         listing = await look(self.store)
-        for slot in [config.slot, *(slot for _name, slot in await self.slots(listing))]:
+        for name, slot in (await slots_of(self.store, listing)).items():
             secret = await asyncio.to_thread(self._try, slot, passphrase)
             if secret is not None:
-                opened = self._opened(open_repository(self.store, config, secret, self.entropy), listing)
-                remember(self.caches, self.where, Known(config, slot))
+                opened = self._opened(open_repository(self.store, config, secret, self.entropy), listing, name)
+                remember(self.caches, self.where, Known(config, slot, name))
                 return opened
         if self.secrets.key_file:
             raise WrongKey(
@@ -176,8 +171,8 @@ class Door:
                 _("somebody made a repository at {where} just now; try again").format(where=self.where)
             ) from error
         config = await read_config(self.store)
-        remember(self.caches, self.where, Known(config, config.slot))
-        return replace(self._opened(repository, await look(self.store)), created=True)
+        remember(self.caches, self.where, Known(config, config.slot, FIRST))
+        return replace(self._opened(repository, await look(self.store), FIRST), created=True)
 
     def _wrap(self, secret: bytes, passphrase: bytes, salt: bytes) -> Slot:
         if self.secrets.key_file:
@@ -187,12 +182,12 @@ class Door:
             return slot
         return wrap_with_passphrase(secret, passphrase, salt)
 
-    def _opened(self, repository: Repository, listing: Listing) -> Opened:
+    def _opened(self, repository: Repository, listing: Listing, slot: str = "") -> Opened:
         keys = repository.keys
         name = "-".join(part for part in (keys.repository.hex(), keys.writer) if part)
         repository.cache = Cache(self.caches / name, keys.cache_key)
         repository.seen = listing
-        return Opened(repository, listing)
+        return Opened(repository, listing, slot=slot)
 
 
 def door(options: argparse.Namespace, surroundings: Surroundings) -> Door:
@@ -222,10 +217,3 @@ async def add_passphrase(repository: Repository, passphrase: bytes, label: str) 
     name = repository.new_name()
     await repository.store.put(SLOTS + name, msgspec.msgpack.encode(slot))
     return name
-
-
-def _slot(name: str, body: bytes) -> Slot:
-    try:
-        return msgspec.msgpack.decode(body, type=Slot)
-    except msgspec.DecodeError as error:
-        raise Corrupt(f"{name} can't be read: {error}") from error

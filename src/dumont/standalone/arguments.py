@@ -216,12 +216,19 @@ def _tag(parser: argparse.ArgumentParser) -> None:
 def _key(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "act",
-        choices=("add", "list", "add-writer"),
-        help=_("add: a further passphrase; list: the passphrases; add-writer: a key that only adds, printed once"),
+        choices=("add", "list", "remove", "add-writer"),
+        help=_(
+            "add: a further passphrase; list: the passphrases; remove: one of them; "
+            "add-writer: a key that only adds, printed once"
+        ),
     )
     _repo(parser)
     parser.add_argument(
-        "label", metavar="LABEL", nargs="?", default="", help=_("what the passphrase or writer is called")
+        "label",
+        metavar="LABEL",
+        nargs="?",
+        default="",
+        help=_("what the passphrase or writer is called; to remove: its id, a beginning of it, or its label"),
     )
     parser.add_argument(
         "--new-passphrase-file", metavar="FILE", default="", help=_("read the new passphrase from this file")

@@ -16,10 +16,11 @@ _NAME = "known"
 
 
 class Known(msgspec.Struct, frozen=True):
-    """How to open the repository at an address; `slot` is the one that opened it last."""
+    """How to open the repository at an address; `slot` is the one that opened it last, `name` what it is called."""
 
     config: Config
     slot: Slot
+    name: str = ""
 
 
 def recall(caches: Path, where: str) -> Known | None:

@@ -12,12 +12,14 @@ import msgspec
 from dumont.errors import Corrupt, NotStored, WrongKey
 from dumont.repository.catalogue import Catalogue
 from dumont.repository.codec import Coder
+from dumont.repository.keyring import GOING
 from dumont.repository.keys import Slot, is_whole
 from dumont.repository.pack import PackReader, check_frame, frame_ids
 from dumont.repository.progress import Progress
 from dumont.repository.record import (
     CONFIG,
     PACKS,
+    SECOND_CONFIG,
     SLOTS,
     STATE,
     VERSION,
@@ -113,6 +115,7 @@ class _Verification:
     async def run(self) -> Verdict:
         listing = await self._repo.look()
         await self._check_config()
+        await self._check_marker()
         await self._check_index(listing)
         present = {key async for key in self._repo.store.keys(PACKS)}
         await self._check_packs(present)
@@ -126,19 +129,27 @@ class _Verification:
         await self._vouch()
         return self._done
 
-    async def _check_config(self) -> None:
+    async def _check_config(self, key: str = CONFIG) -> None:
         keys = self._repo.keys
         try:
-            body = await self._repo.store.get(CONFIG)
+            body = await self._repo.store.get(key)
             config = msgspec.msgpack.decode(body, type=Config)
         except NotStored:
-            self._damage(CONFIG, "is missing: nobody can open the repository without it")
+            self._damage(key, await self._without_config())
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            self._damage(CONFIG, f"can't be read: {error}")
+            self._damage(key, f"can't be read: {error}")
         else:
             same = (config.version, config.repository, config.public) == (VERSION, keys.repository, keys.public)
             if not same or msgspec.msgpack.encode(config) != body or not is_whole(config.slot, keys.secret):
-                self._damage(CONFIG, "was changed: nobody may be able to open the repository with it")
+                self._damage(key, "was changed: nobody may be able to open the repository with it")
+
+    async def _without_config(self) -> str:
+        if await self._repo.store.exists(SECOND_CONFIG):
+            return "is missing: whoever removed the first passphrase was ended; `key remove REPO first` puts it there"
+        return "is missing: nobody can open the repository without it"
+
+    async def _check_marker(self) -> None:
+        keys = self._repo.keys
         if not await self._repo.store.exists(marker_key(keys.repository)):
             self._damage(marker_key(keys.repository), "is missing; the next save or look makes it again")
 
@@ -266,6 +277,10 @@ class _Verification:
                 await self._record(key, Arrivals)
             elif key.startswith(SLOTS):
                 await self._check_slot(key)
+            elif key == SECOND_CONFIG:
+                await self._check_config(key)
+            elif key.startswith(GOING):
+                self._leftover(key, "somebody is removing that passphrase, or was ended; `key remove` goes on")
             elif key != marker_key(self._repo.keys.repository):
                 self._leftover(key, "is nothing that this program knows")
         for key in sorted(present - {pack_key(name) for name in self._repo.catalogue.packs}):
