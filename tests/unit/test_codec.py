@@ -2,6 +2,8 @@
 
 import os
 import struct
+import zipfile
+from pathlib import Path
 
 import pytest
 import zstandard
@@ -9,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dumont.errors import Corrupt
-from dumont.repository.codec import FRAME_BYTES_MAX, LZ4, RAW, ZSTD, Coder, codec_of, floats, is_known
-from dumont.repository.probe import DENSE, KINDS, TEXT, Choice, kind_of
+from dumont.repository.codec import FRAME_BYTES_MAX, LZ4, RAW, ZSTD, ZSTD_MORE, Coder, codec_of, floats, is_known
+from dumont.repository.probe import DENSE, KINDS, TEXT, Choice, Compression, kind_of
 
 CODECS = [RAW, LZ4, ZSTD, *(floats(coder, width) for coder in (LZ4, ZSTD) for width in (2, 4, 8))]
 
@@ -104,6 +106,29 @@ def test_the_choice_follows_what_is_measured_and_keeps_on_measuring():
     for _ in range(60):
         choice.note_frame(TEXT, ZSTD, seconds=1.0, plain=10**6, encoded=10**5)
     assert choice.codec(TEXT) == LZ4
+
+
+def test_whoever_wants_the_fastest_or_the_smallest_gets_it_whatever_the_link():
+    """A repository for years may be worth more than the minute; a busy processor less than the bytes."""
+    for link_bytes in (3 * 10**9, 10**6):
+        fastest, smallest = Choice(compression=Compression.FASTEST), Choice(compression=Compression.MAX)
+        for choice in (fastest, smallest):
+            choice.note_link(1.0, link_bytes)
+            for kind in KINDS:
+                recipe = choice.recipe(kind)
+                choice.note_frame(kind, recipe, seconds=1.0, plain=10**6, encoded=10**6)
+                assert {choice.recipe(kind) for _ in range(1000)} == {recipe}
+        assert {fastest.codec(kind) & 3 for kind in KINDS} == {RAW, LZ4}
+        assert {smallest.codec(kind) & 3 for kind in KINDS} == {ZSTD}
+
+
+def test_more_search_makes_text_smaller_and_is_decoded_alike():
+    """Or `max` would be a name for the same thing."""
+    text = writable(Path(zipfile.__file__).read_bytes() * 2)
+    less, more = (bytes(Coder().encode(recipe, text)) for recipe in (ZSTD, ZSTD_MORE))
+    assert len(more) < len(less) < len(Coder().encode(LZ4, text))
+    assert codec_of(ZSTD_MORE) == ZSTD
+    assert bytes(Coder().decode(ZSTD, more, len(text))) == bytes(text)
 
 
 def test_noise_is_never_encoded():

@@ -3,8 +3,9 @@
 import math
 from collections import deque
 from dataclasses import dataclass, field
+from enum import StrEnum
 
-from dumont.repository.codec import LZ4, RAW, ZSTD, Coder, codec_of, floats, recipe
+from dumont.repository.codec import LZ4, RAW, ZSTD, ZSTD_MORE, Coder, codec_of, floats, recipe
 
 SAMPLE_BYTES = 8 * 2**10
 _TRY_OTHER_EVERY = 48
@@ -68,6 +69,23 @@ def _share(coder: Coder, codec: int, sample: memoryview) -> float:
     return len(coder.encode(codec, sample)) / len(sample)
 
 
+class Compression(StrEnum):
+    """What somebody wants to spend on making the repository smaller."""
+
+    FASTEST = "fastest"
+    AUTO = "auto"
+    MAX = "max"
+
+
+ALLOWED = {
+    Compression.FASTEST: {kind: recipes[:1] for kind, recipes in RECIPES.items()},
+    Compression.AUTO: RECIPES,
+    Compression.MAX: {kind: recipes[-1:] for kind, recipes in RECIPES.items()} | {TEXT: (ZSTD_MORE,), DENSE: (ZSTD,)},
+}
+"""The recipes of each. With MAX what LZ4 finds no repeats in is shown to zstd too, whose entropy coder may find some:
+at 1.3 GB/s a core it gives up on noise, which is then stored as it is."""
+
+
 class _Measured:
     """What a recipe did lately: seconds per plain byte, and the share of bytes that is left."""
 
@@ -90,10 +108,11 @@ class Choice:
     """Which recipe to use for a kind of bytes, by what recipes and link were last measured to do.
 
     It starts with what was measured elsewhere, and goes on with what it is told. `link_s_per_byte`: what the link is
-    taken for until the first pack is away.
+    taken for until the first pack is away. `compression`: which recipes there are to choose from.
     """
 
     link_s_per_byte: float = SOME_LINK
+    compression: Compression = Compression.AUTO
     _link: deque[float] = field(default_factory=lambda: deque(maxlen=_LATELY))
     _measured: dict[int, _Measured] = field(default_factory=dict)
     _turns: dict[str, int] = field(default_factory=dict)
@@ -104,7 +123,7 @@ class Choice:
 
     def recipe(self, kind: str) -> int:
         """One of RECIPES for the next frame of that kind. Now and then another one is tried, to know it still."""
-        recipes = RECIPES[kind]
+        recipes = ALLOWED[self.compression][kind]
         if len(recipes) == 1:
             return recipes[0]
         costs = {recipe: self._cost(recipe) for recipe in recipes}
@@ -119,7 +138,7 @@ class Choice:
 
     def note_frame(self, kind: str, recipe: int, seconds: float, plain: int, encoded: int) -> None:
         """Learn from an encoded frame of `plain` bytes (at least one). `seconds` of processor time, not of waiting."""
-        if kind != DENSE:
+        if len(ALLOWED[self.compression][kind]) > 1:
             self._at(recipe).note(seconds, plain, encoded)
 
     def note_link(self, seconds: float, sealed: int) -> None:

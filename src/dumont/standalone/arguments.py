@@ -90,6 +90,12 @@ def _save(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", metavar="NAME", default="", help=_("a name for the commit"))
     parser.add_argument("--tag", metavar="TAG", action="append", default=[], help=_("a tag; may be repeated"))
     _exclusion(parser)
+    parser.add_argument(
+        "--compression",
+        choices=("fastest", "auto", "max"),
+        default="auto",
+        help=_("fastest: LZ4; auto: what pays on this link, the default; max: zstd for all that gets smaller by it"),
+    )
     _budget(parser)
 
 

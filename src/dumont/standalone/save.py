@@ -9,6 +9,7 @@ from pathlib import Path
 
 from dumont.errors import BadInput
 from dumont.i18n import _
+from dumont.repository.probe import Compression
 from dumont.repository.progress import Progress
 from dumont.repository.saving.save import Draft, Saved, save, start_saving
 from dumont.repository.saving.walk import Walk
@@ -58,6 +59,7 @@ async def _save(options: argparse.Namespace, surroundings: Surroundings, source:
         path=os.fsencode(source),
         walk=walk,
         excluded=excluded,
+        compression=Compression(options.compression),
     )
     progress = Progress(time.monotonic())
     async with hands.over(counted) as all_hands, shown(progress, options.quiet or options.json):

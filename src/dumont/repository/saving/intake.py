@@ -20,7 +20,7 @@ from dumont.repository.codec import RAW, Coder, codec_of
 from dumont.repository.hands import Blocking
 from dumont.repository.keys import Keys
 from dumont.repository.pack import FRAME_BYTES, Chunks, PackBuilder
-from dumont.repository.probe import DENSE, NEAR_LINK, SOME_LINK, TEXT, Choice, kind_of
+from dumont.repository.probe import DENSE, NEAR_LINK, SOME_LINK, TEXT, Choice, Compression, kind_of
 from dumont.repository.record import DATA, NOTHING_EXCLUDED, TREE, Exclusion, Pack
 from dumont.repository.room import Room
 from dumont.repository.saving.sending import Sending
@@ -52,6 +52,7 @@ class Job(msgspec.Struct, frozen=True):
     keys: Keys
     pack_bytes: int
     excluded: Exclusion = NOTHING_EXCLUDED
+    compression: Compression = Compression.AUTO
 
 
 class ReadFiles(msgspec.Struct, frozen=True, tag="files", array_like=True):
@@ -333,10 +334,8 @@ class Filling:
 
     def __init__(self, job: Job, blocking: Blocking, outside: Outside = OUTSIDE) -> None:
         self._coder = Coder()
-        self._choice = outside.choice(NEAR_LINK if blocking.is_near else SOME_LINK)
-        self._builder = PackBuilder(
-            job.keys, lambda: outside.entropy(16).hex(), lambda: outside.now_ns() // 10**9, job.pack_bytes
-        )
+        self._choice = Choice(NEAR_LINK if blocking.is_near else SOME_LINK, job.compression)
+        self._builder = PackBuilder(job.keys, lambda: os.urandom(16).hex(), lambda: int(time.time()), job.pack_bytes)
         self._sending = Sending(blocking, self._builder, self._choice.note_link)
         self._open: dict[tuple[str, int], _Frame] = {}
 

@@ -23,6 +23,7 @@ from dumont.repository.batch import batches
 from dumont.repository.hands import Hand
 from dumont.repository.naming import Needs, name_commit
 from dumont.repository.pack import PACK_BYTES
+from dumont.repository.probe import Compression
 from dumont.repository.progress import Progress
 from dumont.repository.record import (
     DATA,
@@ -63,7 +64,8 @@ class Draft:
     `commit`: the commit that this is to be (its id, parent and what it names as fuzzy or uncovered), None for the next
     number. `known`: the tree that this commit has; then only what the repository lacks of it is read, and files that
     differ by now are named as fuzzy. `prefix`: that of a branch, or "". `walk`: over the same directory with the same
-    exclusion, begun ahead. `excluded`: what is left out of a tree that is not `known`.
+    exclusion, begun ahead. `excluded`: what is left out of a tree that is not `known`. `compression`: of what is stored
+    now; what is stored already stays as it is.
     """
 
     at_ns: int
@@ -76,6 +78,7 @@ class Draft:
     prefix: str = ""
     walk: Walk | None = None
     excluded: Exclusion = NOTHING_EXCLUDED
+    compression: Compression = Compression.AUTO
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,7 @@ async def save(repo: Repository, source: Path, draft: Draft, hands: Sequence[Han
     """
     assert draft.walk is None or draft.walk.exclusion == draft.excluded, "a walk sees what the save is to hold"
     assert draft.known is None or draft.excluded == NOTHING_EXCLUDED, "what is known is saved as it is known"
-    job = Job(os.fsencode(source), repo.keys, PACK_BYTES, draft.excluded)
+    job = Job(os.fsencode(source), repo.keys, PACK_BYTES, draft.excluded, draft.compression)
     for hand in hands:
         await hand.ask(msgspec.msgpack.encode(job))
     listing = repo.seen or await repo.look()
