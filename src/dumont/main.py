@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from dumont.model.offer import Offer
     from dumont.provider.base import Boot, Provider
     from dumont.provider.local import LocalProvider
+    from dumont.repository.saving.walk import Walk
     from dumont.store.address import Address
     from dumont.store.base import Store
     from dumont.wire.identity import Authority
@@ -86,8 +87,13 @@ def _snapshot(arguments: list[str]) -> int:
         verb: Verb = import_module(f"dumont.standalone.{name}").run
         return verb
 
+    def begin_walk(directory: Path) -> "Walk":
+        from dumont.repository.saving.walk import Walk
+
+        return Walk(directory)
+
     try:
-        return run(arguments, find_verb, _open_cloud)
+        return run(arguments, find_verb, begin_walk, _open_cloud)
     finally:
         gc.freeze()  # or all of it would be looked through once more at the end
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from dumont.model.commit import Entry
 from dumont.repository.hands import ThreadHand
 from dumont.repository.saving.intake import Job, start_saving
 from dumont.repository.saving.memory import recall
 from dumont.repository.saving.survey import Page
-from dumont.repository.saving.whole import ROOM_BYTES, FoldersRead, Reader, ReadFolders, mark_of
+from dumont.repository.saving.walk import mark_of
+from dumont.repository.saving.whole import ROOM_BYTES, FoldersRead, Reader, ReadFolders
 from dumont.snapshot.chunk import chunk_id
 from dumont.snapshot.index import RACY_NS
 from dumont.snapshot.place import Place
@@ -76,8 +76,7 @@ def _compare(page: Page, source: Path, tree: Tree) -> None:
     assert page.names == sorted(os.listdir(os.fsencode(top)))
     assert page.marks == [mark_of(os.lstat(os.fsencode(top) + b"/" + name)) for name in page.names]
     above = page.path + b"/" if page.path else b""
-    entries = msgspec.msgpack.decode(page.entries, type=list[Entry | None])
-    assert entries == [tree.get(above + name) for name in page.names]
+    assert page.entries == [tree.get(above + name) for name in page.names]
     assert page.id == tree._id(page.path)
 
 

@@ -48,3 +48,13 @@ def test_only_a_save_into_a_place_without_a_repository_prepares_one(tmp_path: Pa
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "config").write_bytes(b"whatever")
     assert begin(options("save", tmp_path / "old"), environment) is None
+
+
+def test_a_bucket_that_was_never_opened_is_taken_for_a_new_one(tmp_path: Path):
+    """Whether there is a repository takes a request to find out, and stretching takes longer than that."""
+    environment = {"DUMONT_PASSPHRASE": "a passphrase", "DUMONT_CACHE": str(tmp_path / "cache")}
+    bucket = options("save", tmp_path)
+    bucket.repo = "s3://bucket/prefix"
+    assert isinstance(begin(bucket, environment), Stretching)
+    bucket.verb = "restore"
+    assert begin(bucket, environment) is None

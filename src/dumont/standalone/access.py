@@ -170,9 +170,9 @@ class Door:
             raise BadInput(
                 _("somebody made a repository at {where} just now; try again").format(where=self.where)
             ) from error
-        config = await read_config(self.store)
-        remember(self.caches, self.where, Known(config, config.slot, FIRST))
-        return replace(self._opened(repository, await look(self.store), FIRST), created=True)
+        config, listing = await asyncio.gather(read_config(self.store), look(self.store))
+        remember(self.caches, self.where, Known(config, config.slot))
+        return replace(self._opened(repository, listing), created=True)
 
     def _wrap(self, secret: bytes, passphrase: bytes, salt: bytes) -> Slot:
         if self.secrets.key_file:

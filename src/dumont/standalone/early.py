@@ -4,15 +4,14 @@ import argparse
 import contextlib
 import ctypes
 import os
-import signal
 from collections.abc import Callable, Mapping
 
-from dumont.errors import DumontError
+from dumont.repository.errand import Errand
 from dumont.repository.keys import MEMORY_KIB, SALT_BYTES, Slot, stretch, unwrap, wrap_with_stretched
 from dumont.repository.record import CONFIG
 from dumont.standalone.known import caches_of, recall, where_is
 from dumont.standalone.secret import Secrets
-from dumont.store.address import Scheme, parse
+from dumont.store.address import Address, Scheme, parse
 
 _MMAP_MAX, _TOP_PAD = -4, -2
 """Parameters of glibc's mallopt(3)."""
@@ -21,34 +20,16 @@ _ADVISE_HUGE_PAGE = 14
 _LARGE_KIB_MAX = 2**19
 
 
-class _Aside:
-    """`work`, which needs so much memory, in a process of its own. Make it while this program has one thread."""
-
-    def __init__(self, work: Callable[[], bytes], memory_kib: int) -> None:
-        self._from, into = os.pipe()
-        self._pid = os.fork()
-        if self._pid == 0:
-            _work(work, memory_kib, into)
-        os.close(into)
-
-    def result(self) -> bytes | None:
-        """What the work gave, or None when it failed; waits for it. Call it once."""
-        with open(self._from, "rb") as pipe:
-            body = pipe.read()
-        os.waitpid(self._pid, 0)
-        return body or None
-
-
 class Unlocking:
     """`slot` being opened."""
 
     def __init__(self, slot: Slot, passphrase: bytes) -> None:
         self.slot = slot
-        self._aside = _Aside(lambda: unwrap(slot, passphrase), slot.memory_kib)
+        self._errand = Errand(lambda _: _roomy(lambda: unwrap(slot, passphrase), slot.memory_kib))
 
     def secret(self) -> bytes | None:
         """The secret, or None when it was not had; waits for it. Call it once."""
-        return self._aside.result()
+        return self._errand.result()
 
 
 class Stretching:
@@ -57,17 +38,18 @@ class Stretching:
     def __init__(self, passphrase: bytes) -> None:
         self.passphrase = passphrase
         self._salt = salt = os.urandom(SALT_BYTES)
-        self._aside = _Aside(lambda: stretch(passphrase, salt), MEMORY_KIB)
+        self._errand = Errand(lambda _: _roomy(lambda: stretch(passphrase, salt), MEMORY_KIB))
 
     def wrap(self, secret: bytes) -> Slot | None:
         """`secret` in a slot, or None when there is no key; waits for it. Call it once: a salt is for one secret."""
-        key = self._aside.result()
+        key = self._errand.result()
         return wrap_with_stretched(secret, key, self._salt) if key else None
 
 
 def begin(options: argparse.Namespace, environment: Mapping[str, str]) -> Unlocking | Stretching | None:
     """Begin to open the repository of the options, if this machine knows how and nobody has to type anything; or to
-    make it, where a save finds a directory without one.
+    make it, where a save finds a directory without one, or goes to a bucket that this machine never opened: to ask
+    there first would take as long.
 
     Raises BadInput for what would be wrong later, too.
     """
@@ -79,24 +61,22 @@ def begin(options: argparse.Namespace, environment: Mapping[str, str]) -> Unlock
     if known is not None and known.slot.kind == "passphrase":
         passphrase = secrets.given()
         return None if passphrase is None else Unlocking(known.slot, passphrase)
-    is_new = options.verb == "save" and address.scheme is Scheme.FILE
-    if known is None and is_new and not os.path.lexists(os.path.join(address.path, CONFIG)):
+    if known is None and options.verb == "save" and not _is_there(address):
         passphrase = secrets.given()
         return None if passphrase is None else Stretching(passphrase)
     return None
 
 
-def _work(work: Callable[[], bytes], memory_kib: int, into: int) -> None:
-    """The life of the process: it never returns."""
-    try:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        if memory_kib <= _LARGE_KIB_MAX:
-            _ask_for_huge_pages(memory_kib * 1024)
-        os.write(into, work())
-    except (DumontError, OSError):
-        pass  # whoever waits finds nothing, tries itself, and says what is wrong
-    finally:
-        os._exit(0)
+def _is_there(address: Address) -> bool:
+    """Whether there is a repository, as far as this machine can tell at a look."""
+    return address.scheme is Scheme.FILE and os.path.lexists(os.path.join(address.path, CONFIG))
+
+
+def _roomy(work: Callable[[], bytes], memory_kib: int) -> bytes:
+    """`work`, which needs so much memory, in a process that does nothing else."""
+    if memory_kib <= _LARGE_KIB_MAX:
+        _ask_for_huge_pages(memory_kib * 1024)
+    return work()
 
 
 def _ask_for_huge_pages(length: int) -> None:

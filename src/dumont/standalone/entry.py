@@ -7,15 +7,17 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dumont.errors import BadInput, DumontError
 from dumont.i18n import _
 from dumont.standalone.arguments import read_arguments
-from dumont.standalone.early import begin
+from dumont.standalone.early import Unlocking, begin
 from dumont.standalone.surroundings import Surroundings, process_start_s
 
 if TYPE_CHECKING:
+    from dumont.repository.saving.walk import Walk
     from dumont.store.opening import OpenCloud
 
 DONE, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
@@ -27,6 +29,7 @@ Verb = Callable[[argparse.Namespace, Surroundings], int]
 def main(
     arguments: Sequence[str],
     find_verb: Callable[[str], Verb],
+    begin_walk: "Callable[[Path], Walk]",
     open_cloud: "OpenCloud",
     environment: Mapping[str, str] = os.environ,
 ) -> int:
@@ -36,7 +39,10 @@ def main(
         options = read_arguments(arguments)
         verb = options.verb
         unlocking = begin(options, environment)  # first: all that follows is imported meanwhile
-        surroundings = Surroundings(environment, open_cloud, os.urandom, process_start_s(), unlocking)
+        walk = None
+        if verb == "save" and isinstance(unlocking, Unlocking) and os.path.isdir(options.path):
+            walk = begin_walk(Path(os.path.realpath(options.path)))  # what was never saved is looked at by the hands
+        surroundings = Surroundings(environment, open_cloud, os.urandom, process_start_s(), unlocking, walk)
         return find_verb(verb)(options, surroundings)
     except KeyboardInterrupt:
         again = {

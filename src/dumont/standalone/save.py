@@ -12,12 +12,9 @@ from dumont.i18n import _
 from dumont.repository.probe import Compression
 from dumont.repository.progress import Progress
 from dumont.repository.saving.save import Draft, Saved, save, start_saving
-from dumont.repository.saving.walk import Walk
 from dumont.standalone.access import door
 from dumont.standalone.apart import keep_apart
 from dumont.standalone.counted import CountedStore
-from dumont.standalone.exclude import about_exclusion, exclusion_of
-from dumont.standalone.known import caches_of, recall, where_is
 from dumont.standalone.meter import shown
 from dumont.standalone.output import name_some, remark, short, show, shown_path
 from dumont.standalone.sizes import duration, files, number, size
@@ -37,10 +34,6 @@ def run(options: argparse.Namespace, surroundings: Surroundings) -> int:
 
 
 async def _save(options: argparse.Namespace, surroundings: Surroundings, source: Path, hands: Workers) -> int:
-    excluded = exclusion_of(options, source)
-    walk = Walk(source, excluded)
-    if recall(caches_of(surroundings.environment), where_is(parse(options.repo))):
-        walk.begin()  # while the passphrase is stretched; what was never saved is looked at by the hands
     at = door(options, surroundings)
     counted = CountedStore(at.store)
     opened = await replace(at, store=counted).open_or_create()
@@ -57,9 +50,7 @@ async def _save(options: argparse.Namespace, surroundings: Surroundings, source:
         tags=tuple(dict.fromkeys(options.tag)),
         host=os.uname().nodename,
         path=os.fsencode(source),
-        walk=walk,
-        excluded=excluded,
-        compression=Compression(options.compression),
+        walk=surroundings.walk,
     )
     progress = Progress(time.monotonic())
     async with hands.over(counted) as all_hands, shown(progress, options.quiet or options.json):

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from dumont.standalone.early import Stretching, Unlocking
 
-if TYPE_CHECKING:  # it brings asyncio, which is to be imported after the passphrase is being stretched
+if TYPE_CHECKING:  # they are slow to import, or not needed by most verbs
+    from dumont.repository.saving.walk import Walk
     from dumont.store.opening import OpenCloud
 
 _START_TIME = 19
@@ -19,7 +20,8 @@ _START_TIME = 19
 class Surroundings:
     """`entropy` gives unguessable bytes. `started_s`: when this process began, by CLOCK_BOOTTIME.
 
-    `unlocking`: the repository is being opened already, or what it takes to make it is being prepared.
+    `unlocking`: the repository is being opened already, or what it takes to make it is being prepared. `walk`: what is
+    to be saved is being looked at.
     """
 
     environment: Mapping[str, str]
@@ -27,6 +29,7 @@ class Surroundings:
     entropy: Callable[[int], bytes]
     started_s: float
     unlocking: Unlocking | Stretching | None = None
+    walk: "Walk | None" = None
 
     def seconds(self) -> float:
         """Seconds since this process began."""

@@ -28,7 +28,8 @@ from dumont.repository.saving.intake import (
     ReadFiles,
 )
 from dumont.repository.saving.survey import Folder, Survey
-from dumont.repository.saving.whole import SMALL_BLOCK_BYTES, SMALL_FILE_BYTES_MAX, mark_of
+from dumont.repository.saving.walk import mark_of
+from dumont.repository.saving.whole import SMALL_BLOCK_BYTES, SMALL_FILE_BYTES_MAX
 from dumont.snapshot.chunk import ID_BYTES, block_ranges
 from dumont.snapshot.index import RACY_NS
 from dumont.snapshot.pages import drop

@@ -5,15 +5,14 @@ import hashlib
 import msgspec
 from msgspec.structs import replace
 
-from dumont.model.commit import HOLE, Entry
+from dumont.model.commit import HOLE
 from dumont.repository.catalogue import Catalogue
 from dumont.repository.naming import Needs
 from dumont.repository.repository import Repository
 from dumont.repository.saving.shape import Shape
-from dumont.repository.saving.survey import Page, RawPage, Survey
+from dumont.repository.saving.survey import Page, Survey
 
 _VERSION = 1
-_decode_entries = msgspec.msgpack.Decoder(list[Entry | None]).decode
 
 
 class Memory(msgspec.Struct, frozen=True):
@@ -24,16 +23,6 @@ class Memory(msgspec.Struct, frozen=True):
     indexes: frozenset[str]
     packs: frozenset[str]
     pages: list[Page]
-
-
-class _Remembered(msgspec.Struct, frozen=True):
-    """A Memory to be encoded; some of its pages are already."""
-
-    version: int
-    root: bytes
-    indexes: frozenset[str]
-    packs: frozenset[str]
-    pages: list[Page | RawPage]
 
 
 def recall(repo: Repository, path: bytes) -> Memory | None:
@@ -48,13 +37,16 @@ def recall(repo: Repository, path: bytes) -> Memory | None:
     return memory if memory.version == _VERSION else None
 
 
-def remember(repo: Repository, path: bytes, found: Survey, made: Shape, needs: Needs) -> None:
-    """Remember a save whose commit is stored."""
-    if repo.cache is None:
-        return
+def memory_of(found: Survey, made: Shape, needs: Needs) -> Memory:
+    """What to remember of a save."""
     pages = [folder.remembered(made.ids[folder.path], found.racy_from_ns) for folder in found.folders.values()]
-    memory = _Remembered(_VERSION, made.root, needs.indexes, needs.packs, pages)
-    repo.cache.put(_name(path), msgspec.msgpack.encode(memory))
+    return Memory(_VERSION, made.root, needs.indexes, needs.packs, pages)
+
+
+def remember(repo: Repository, path: bytes, memory: Memory) -> None:
+    """Remember a save of the directory `path` whose commit is stored."""
+    if repo.cache is not None:
+        repo.cache.put(_name(path), msgspec.msgpack.encode(memory))
 
 
 def distrust(memory: Memory, catalogue: Catalogue) -> Memory:
@@ -62,13 +54,13 @@ def distrust(memory: Memory, catalogue: Catalogue) -> Memory:
     pages = []
     packs: set[str] = set()
     for page in memory.pages:
-        marks = list(page.marks)
-        for number, entry in enumerate(_decode_entries(page.entries)):
+        marks = page.marks
+        for number, entry in enumerate(page.entries):
             spots = [catalogue.relies_on(chunk) for chunk in (entry.chunks if entry else ()) if chunk != HOLE]
             packs.update(pack.name for pack in spots if pack)
             if None in spots:
                 marks[number] = None
-        pages.append(replace(page, marks=marks))
+        pages.append(replace(page, encoded_marks=msgspec.Raw(msgspec.msgpack.encode(marks))))
     return replace(memory, pages=pages, packs=frozenset(packs), root=b"")
 
 

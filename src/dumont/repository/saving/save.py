@@ -38,7 +38,7 @@ from dumont.repository.record import (
 from dumont.repository.repository import Listing, Repository
 from dumont.repository.saving.gathering import Found, Gathering
 from dumont.repository.saving.intake import Finish, Job, KeepTrees, Kept, start_saving
-from dumont.repository.saving.memory import distrust, recall, remember
+from dumont.repository.saving.memory import Memory, distrust, memory_of, recall, remember
 from dumont.repository.saving.shape import Shape, shape
 from dumont.repository.saving.sieve import sieve_for
 from dumont.repository.saving.survey import Page, Survey, changed_since, keep_links, survey, survey_known
@@ -63,9 +63,7 @@ class Draft:
 
     `commit`: the commit that this is to be (its id, parent and what it names as fuzzy or uncovered), None for the next
     number. `known`: the tree that this commit has; then only what the repository lacks of it is read, and files that
-    differ by now are named as fuzzy. `prefix`: that of a branch, or "". `walk`: over the same directory with the same
-    exclusion, begun ahead. `excluded`: what is left out of a tree that is not `known`. `compression`: of what is stored
-    now; what is stored already stays as it is.
+    differ by now are named as fuzzy. `prefix`: that of a branch, or "". `walk`: over the same directory, under way.
     """
 
     at_ns: int
@@ -100,11 +98,6 @@ async def save(repo: Repository, source: Path, draft: Draft, hands: Sequence[Han
     Saving the same commit twice is harmless. Raises AlreadyStored when another commit has that id, StoreError,
     BadInput, OSError when `source` itself can't be read.
     """
-    assert draft.walk is None or draft.walk.exclusion == draft.excluded, "a walk sees what the save is to hold"
-    assert draft.known is None or draft.excluded == NOTHING_EXCLUDED, "what is known is saved as it is known"
-    job = Job(os.fsencode(source), repo.keys, PACK_BYTES, draft.excluded, draft.compression)
-    for hand in hands:
-        await hand.ask(msgspec.msgpack.encode(job))
     listing = repo.seen or await repo.look()
     with Place(source) as place:
         saving = _Saving(repo, source, place, draft, hands, progress, walk=draft.walk)
@@ -142,12 +135,14 @@ class _Saving:
     indexes: set[str] = field(default_factory=set)
     learned: Listing | None = None
     walk: Walk | None = None
+    memory: Memory | None = None
+    hired: bool = False
     began_s: float = field(default_factory=time.monotonic)
 
     async def store(self, listing: Listing) -> Needs:
         """Make sure that everything is in the store, and say what this relies on."""
         self.indexes &= listing.indexes
-        memory = recall(self.repo, self.draft.path) if self.draft.known is None else None
+        memory = self.memory = recall(self.repo, self.draft.path) if self.draft.known is None else None
         trusted = memory is not None and not memory.indexes - listing.indexes and not listing.doomed
         if not trusted:
             await self._learn(listing)
@@ -160,6 +155,7 @@ class _Saving:
         first = list(itertools.islice(to_read, 1))
         if is_new or first:
             await self._learn(listing)
+            await self._hire()
             await self._adopt()
             await self._gather(itertools.chain(first, to_read), is_new)
         finishing = [asyncio.ensure_future(hand.ask(_FINISH)) for hand in self.hands if is_new or first]
@@ -213,8 +209,8 @@ class _Saving:
         named = await name_commit(self.repo, record, needs, self.draft.prefix, renumber=self.draft.commit is None)
         if named is None:
             return None
-        if self.draft.known is None:
-            remember(self.repo, self.draft.path, self.found, self.made, needs)
+        if self.draft.known is None and (memory := memory_of(self.found, self.made, needs)) != self.memory:
+            remember(self.repo, self.draft.path, memory)
         return Saved(named, new, stored, self.found.uncovered)
 
     def _commit(self, listing: Listing) -> Commit:
@@ -242,12 +238,19 @@ class _Saving:
 
     def _to_read(self, pages: dict[bytes, Page]) -> Found:
         if self.draft.known is None:
-            walk, self.walk = self.walk or Walk(self.source, self.draft.excluded), None
-            return survey(self.place, walk.sights(), pages, self.found)
+            walk, self.walk = self.walk, None
+            return survey(self.place, walk.glances() if walk else {}, pages, self.found)
         return survey_known(self.place, self.draft.known, self._is_stored, self.found)
 
     def _is_stored(self, chunk: bytes) -> bool:
         return self.repo.catalogue.relies_on(chunk) is not None
+
+    async def _hire(self) -> None:
+        """Tell the hands what they work on: a save that finds nothing new needs none."""
+        if not self.hired:
+            self.hired = True
+            job = msgspec.msgpack.encode(Job(os.fsencode(self.source), self.repo.keys, PACK_BYTES))
+            await asyncio.gather(*(hand.ask(job) for hand in self.hands))
 
     async def _gather(self, to_read: Found, is_new: bool) -> None:
         """Have the hands read. `is_new`: nothing of the tree is remembered, and all of it is to be read."""
@@ -258,7 +261,8 @@ class _Saving:
         if is_new:
             if self.walk:
                 self.walk.stop()
-            sweep = Sweep(gathering, sieve_for(self.draft.excluded, self.place))
+                self.walk = None
+            sweep = Sweep(gathering)
             await sweep.run(self.hands)
             to_read = iter(sweep.left)
         await gathering.run(to_read, self.hands)
@@ -269,6 +273,7 @@ class _Saving:
 
     async def _store_trees(self) -> None:
         """Have the hands keep directory objects that are not stored, in batches by turns."""
+        await self._hire()
         bodies = [body for id, body in self.made.bodies.items() if not self._is_stored(id)]
         share = sum(map(len, bodies)) // len(self.hands) + 1
         asked = []

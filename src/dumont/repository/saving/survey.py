@@ -5,54 +5,66 @@ Only attributes are looked at. Where they are all as remembered, so is the conte
 
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 from msgspec.structs import replace
 
 from dumont.model.commit import HOLE, Entry, Kind
-from dumont.repository.saving.walk import Sight
-from dumont.repository.saving.whole import Mark, Whole, mark_of
+from dumont.repository.saving.walk import Glance, Mark, Sight, links_of, look_into, mark_of
+from dumont.repository.saving.whole import Whole
 from dumont.snapshot.index import RACY_NS
 from dumont.snapshot.place import Place
-from dumont.snapshot.tree import Tree, join
+from dumont.snapshot.tree import TOP, Tree, join
 
 _FORMAT = 0o170000
 _encode = msgspec.msgpack.Encoder().encode
+_decode_names = msgspec.msgpack.Decoder(list[bytes]).decode
+_decode_marks = msgspec.msgpack.Decoder(list[Mark | None]).decode
 _decode_entries = msgspec.msgpack.Decoder(list[Entry | None]).decode
 
 
 class Page(msgspec.Struct, frozen=True, array_like=True):
-    """What a save remembers of one folder. A mark is None where a later change might have hidden (`index.RACY_NS`).
+    """What a save remembers of one folder, its lists encoded: most are compared as they are, and never taken apart.
 
-    `entries` is a msgpack list, decoded only when something of the folder has changed. `id` names its listing.
+    A mark is None where a later change might have hidden (`index.RACY_NS`). `id` names the folder's listing.
     """
 
     path: bytes
     own: Entry
-    names: list[bytes]
-    marks: list[Mark | None]
-    entries: msgspec.Raw
+    encoded_names: msgspec.Raw
+    encoded_marks: msgspec.Raw
+    encoded_entries: msgspec.Raw
     id: bytes
 
+    @property
+    def names(self) -> list[bytes]:
+        """What lies in the folder, in order."""
+        return _decode_names(self.encoded_names)
 
-class RawPage(msgspec.Struct, frozen=True, array_like=True):
-    """A page whose parts are encoded already."""
+    @property
+    def marks(self) -> list[Mark | None]:
+        """A mark for each name."""
+        return _decode_marks(self.encoded_marks)
 
-    path: bytes
-    own: Entry
-    names: msgspec.Raw
-    marks: msgspec.Raw
-    entries: msgspec.Raw
-    id: bytes
+    @property
+    def entries(self) -> list[Entry | None]:
+        """An entry for each name; None for a folder's."""
+        return _decode_entries(self.encoded_entries)
+
+    def is_as(self, glance: Glance) -> bool:
+        """Whether nothing of the folder has changed."""
+        return self.encoded_names == glance.names and self.encoded_marks == glance.marks and self.own == glance.own
 
 
 @dataclass
 class Folder:
     """One directory of the survey. `entries[i]` is None while the content of `names[i]` is not known.
 
-    `folders` are the numbers of names that are directories. With a `page` it is as remembered, and has no entries.
+    `folders` are the numbers of names that are directories. With a `page` it is as remembered, and has no entries,
+    and names only where somebody asks for one by its number.
     `whole`: a hand has read all of it, nothing is a directory, and names, marks and entries are there.
     """
 
@@ -65,19 +77,19 @@ class Folder:
     folders: list[int] = field(default_factory=list)
     whole: Whole | None = None
 
-    def remembered(self, id: bytes, racy_from_ns: int) -> Page | RawPage:
+    def remembered(self, id: bytes, racy_from_ns: int) -> Page:
         """The page to remember. Marks whose change came at or after `racy_from_ns` are left out."""
         if self.whole is not None:
-            return RawPage(self.path, self.own, self.whole.names, self.whole.marks, self.whole.entries, id)
+            return Page(self.path, self.own, self.whole.names, self.whole.marks, self.whole.entries, id)
         if self.page is not None and self.page.id == id:
             return self.page
         marks = [mark if mark and mark[3] < racy_from_ns else None for mark in self.marks]
-        return Page(self.path, self.own, self.names, marks, msgspec.Raw(_encode(self.entries)), id)
+        return Page(self.path, self.own, _raw(self.names), _raw(marks), _raw(self.entries), id)
 
     def open_page(self) -> None:
-        """Take the entries out of the page: something of the folder has to change after all."""
+        """Take everything out of the page: something of the folder has to change after all."""
         if self.page is not None and not self.entries:
-            self.entries = list(_decode_entries(self.page.entries))
+            self.names, self.marks, self.entries = self.page.names, self.page.marks, self.page.entries
 
 
 @dataclass
@@ -104,14 +116,35 @@ class Survey:
 
 
 def survey(
-    place: Place, sights: Iterable[Sight], pages: dict[bytes, Page], found: Survey
+    place: Place, glances: dict[bytes, Glance], pages: dict[bytes, Page], found: Survey
 ) -> Iterator[tuple[Folder, int, os.stat_result]]:
     """Fill `found`, and yield what is to be read: files, as `(folder, number of the name, attributes)`.
 
-    `sights` are those of a walk over `place`.
+    `glances` are those of a walk over `place`. What it did not see, and what has changed, is looked at here. Raises
+    OSError when the top itself can't be read.
     """
-    for sight in sights:
-        yield from look_over(place, sight, pages.get(sight.path), found)
+    waiting = [TOP]
+    while waiting:
+        path = waiting.pop()
+        glance, page = glances.get(path), pages.get(path)
+        if glance is not None and page is not None and page.is_as(glance):
+            _take_over(glance, page, found)
+        else:
+            yield from look_over(place, look_into(place, path), page, found)
+        if (folder := found.folders.get(path)) is not None:
+            waiting += [join(path, folder.names[number]) for number in reversed(folder.folders)]
+
+
+def _take_over(glance: Glance, page: Page, found: Survey) -> None:
+    """A directory in which nothing has changed."""
+    names = page.names if glance.folders or glance.links else []
+    folder = Folder(glance.path, glance.own, names, page=page, folders=glance.folders)
+    found.folders[glance.path] = folder
+    found.uncovered.update(glance.uncovered)
+    found.files += glance.files
+    found.plain_bytes += glance.plain_bytes
+    for number, device, inode in glance.links:
+        found.linked.setdefault((device, inode), []).append((folder, number))
 
 
 def look_over(
@@ -134,9 +167,8 @@ def _compare(
     sizes = [look.st_size for look in looks if look.st_mode & _FORMAT == stat.S_IFREG]
     found.files += len(sizes)
     found.plain_bytes += sum(sizes)
-    for number, look in enumerate(looks):
-        if look.st_nlink > 1 and not stat.S_ISDIR(look.st_mode):
-            found.linked.setdefault((look.st_dev, look.st_ino), []).append((folder, number))
+    for number, device, inode in links_of(looks):
+        found.linked.setdefault((device, inode), []).append((folder, number))
     if page and page.names == folder.names and page.marks == folder.marks and page.own == folder.own:
         folder.page = page
         return
@@ -148,8 +180,7 @@ def _compare(
             else:
                 folder.entries.append(_small_entry(place, folder, folder.names[number], look, found))
         return
-    entries = _decode_entries(page.entries)
-    known = {name: (mark, entry) for name, mark, entry in zip(page.names, page.marks, entries, strict=True)}
+    known = {name: (mark, entry) for name, mark, entry in zip(page.names, page.marks, page.entries, strict=True)}
     for number, (name, mark, look) in enumerate(zip(folder.names, folder.marks, looks, strict=True)):
         before, entry = known.get(name, (None, None))
         if before is not None and before == mark and not stat.S_ISDIR(look.st_mode):
@@ -230,3 +261,7 @@ def changed_since(found: Survey, known: Tree) -> set[bytes]:
             ):
                 changed.add(path)
     return changed
+
+
+def _raw(value: Any) -> msgspec.Raw:
+    return msgspec.Raw(_encode(value))

@@ -16,8 +16,8 @@ from dumont.repository.hands import Hand
 from dumont.repository.saving.gathering import Gathering, together
 from dumont.repository.saving.sieve import Sieve
 from dumont.repository.saving.survey import Folder, look_over
-from dumont.repository.saving.walk import look_into
-from dumont.repository.saving.whole import FoldersRead, Mark, ReadFolders, Whole
+from dumont.repository.saving.walk import Mark, look_into
+from dumont.repository.saving.whole import FoldersRead, ReadFolders, Whole
 from dumont.snapshot.tree import TOP, join
 
 _FOLDERS_MAX = 32

@@ -1,21 +1,25 @@
-"""A walk: every directory below a top one, looked at. It may begin ahead, in a thread, while others are waited for."""
+"""A walk: every directory below a top one, looked at by a process of its own, while this one is busy otherwise."""
 
 import operator
 import os
 import stat
-import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
+
 from dumont.model.commit import Entry, Kind
-from dumont.repository.record import NOTHING_EXCLUDED, Exclusion
-from dumont.repository.saving.sieve import Sieve, sieve_for
+from dumont.repository.errand import Errand
 from dumont.snapshot.place import Place, is_absent
 from dumont.snapshot.scan import SPECIAL, xattrs_of
 from dumont.snapshot.tree import TOP, join
 
+_FORMAT = 0o170000
 _first = operator.itemgetter(0)
+
+Mark = tuple[int, int, int, int, int, int, int, int]
+"""Attributes that prove a name unchanged: inode, size, mtime, ctime (ns), mode, uid, gid, links. No mtime suffices."""
 
 
 @dataclass(slots=True)
@@ -33,61 +37,95 @@ class Sight:
     uncovered: dict[bytes, str] = field(default_factory=dict)
 
 
-class Walk:
-    """Over what lies in `directory`, but for what is excluded, parents first. Use it once.
+class Glance(msgspec.Struct, frozen=True, array_like=True):
+    """One directory as another process saw it. `names` and `marks` are msgpack lists as in a `survey.Page`.
 
-    Raises OSError when the top itself can't be read, BadInput for a pattern that makes no sense.
+    `folders`: numbers of directories. `links`: `(number, device, inode)` of each name whose inode has several.
     """
 
-    def __init__(self, directory: Path, exclusion: Exclusion = NOTHING_EXCLUDED) -> None:
-        self.exclusion = exclusion
-        self._sights = _sights(directory, exclusion)
-        self._ahead: list[Sight] = []
-        self._failed: OSError | None = None
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+    path: bytes
+    own: Entry
+    names: msgspec.Raw
+    marks: msgspec.Raw
+    folders: list[int]
+    links: list[tuple[int, int, int]]
+    uncovered: dict[bytes, str]
+    files: int
+    plain_bytes: int
 
-    def begin(self) -> None:
-        """Walk on in a thread until somebody asks for what was seen."""
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
 
-    def sights(self) -> Iterator[Sight]:
-        """Every directory, once."""
-        if self._thread:
-            self._stop.set()
-            self._thread.join()
-        if self._failed:
-            raise self._failed
-        yield from self._ahead
-        self._ahead = []
-        yield from self._sights
+class Walk:
+    """Over what lies in `directory`, by a process of its own. Make it while this program has one thread, use it once.
+
+    What it saw is as good as a look taken by oneself, as far as it goes: that may be nowhere.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._errand = Errand(lambda is_wanted: _seen_from(directory, is_wanted))
+
+    def glances(self) -> dict[bytes, Glance]:
+        """Directories by their paths; waits for the walk to end."""
+        body = self._errand.result()
+        try:
+            return {glance.path: glance for glance in _decode(body)} if body else {}
+        except msgspec.DecodeError:
+            return {}  # it was ended meanwhile
 
     def stop(self) -> None:
-        """Walk no further; what was seen ahead is of no use."""
-        if self._thread:
-            self._stop.set()
-            self._thread.join()
-        self._sights.close()
-
-    def _run(self) -> None:
-        try:
-            for sight in self._sights:
-                self._ahead.append(sight)
-                if self._stop.is_set():
-                    return
-        except OSError as error:
-            self._failed = error
+        """End it instead of asking for what it saw."""
+        self._errand.stop()
 
 
-def _sights(directory: Path, exclusion: Exclusion) -> Generator[Sight]:
+def _seen_from(directory: Path, is_wanted: Callable[[], bool]) -> bytes:
+    """Every directory that can be read, as an encoded list of Glance, unless nobody waits for it any more."""
+    found = []
     with Place(directory) as place:
         sieve = sieve_for(exclusion, place)
         waiting = [TOP]
-        while waiting:
-            sight = look_into(place, waiting.pop(), sieve)
+        while waiting and is_wanted():
+            sight = look_into(place, waiting.pop())
             waiting += [join(sight.path, sight.names[number]) for number in reversed(sight.folders)]
-            yield sight
+            if sight.own is not None:
+                found.append(_glance(sight, sight.own))
+    return _encode(found)
+
+
+def _glance(sight: Sight, own: Entry) -> Glance:
+    sizes = [look.st_size for look in sight.looks if look.st_mode & _FORMAT == stat.S_IFREG]
+    return Glance(
+        sight.path,
+        own,
+        msgspec.Raw(_encode(sight.names)),
+        msgspec.Raw(_encode([mark_of(look) for look in sight.looks])),
+        sight.folders,
+        links_of(sight.looks),
+        sight.uncovered,
+        len(sizes),
+        sum(sizes),
+    )
+
+
+def links_of(looks: list[os.stat_result]) -> list[tuple[int, int, int]]:
+    """`(number, device, inode)` of each name that is not the only one of its inode."""
+    return [
+        (number, look.st_dev, look.st_ino)
+        for number, look in enumerate(looks)
+        if look.st_nlink > 1 and not stat.S_ISDIR(look.st_mode)
+    ]
+
+
+def mark_of(look: os.stat_result) -> Mark:
+    """The mark in what stat answered."""
+    return (
+        look.st_ino,
+        look.st_size,
+        look.st_mtime_ns,
+        look.st_ctime_ns,
+        look.st_mode,
+        look.st_uid,
+        look.st_gid,
+        look.st_nlink,
+    )
 
 
 def look_into(place: Place, path: bytes, sieve: Sieve | None) -> Sight:
@@ -132,9 +170,6 @@ def _look(sight: Sight, seen: "list[tuple[bytes, os.DirEntry[str]]]") -> None:
         sight.names.append(name)
 
 
-_FORMAT = 0o170000
-
-
 def _closed(place: Place, path: bytes, error: OSError) -> Sight:
     """A directory that is there and can't be read: it is kept, empty, and named."""
     try:
@@ -153,3 +188,7 @@ def own_entry(fd: int) -> Entry:
 def _entry(seen: os.stat_result, xattrs: tuple[tuple[bytes, bytes], ...] = ()) -> Entry:
     mode = stat.S_IMODE(seen.st_mode)
     return Entry(Kind.DIRECTORY, mode, seen.st_uid, seen.st_gid, seen.st_mtime_ns, xattrs=xattrs)
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(list[Glance]).decode

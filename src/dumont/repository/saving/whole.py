@@ -13,8 +13,7 @@ import blake3
 import msgspec
 
 from dumont.model.commit import Entry, Kind
-from dumont.repository.saving.sieve import Sieve
-from dumont.repository.saving.walk import names_in, own_entry
+from dumont.repository.saving.walk import Mark, mark_of, own_entry
 from dumont.snapshot.place import Place
 from dumont.snapshot.scan import xattrs_of
 from dumont.snapshot.tree import digest_listing, encode_listing
@@ -30,9 +29,6 @@ _NAMES_MAX = 2048
 _MODE, _FORMAT = 0o7777, 0o170000
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _encode = msgspec.msgpack.Encoder().encode
-
-Mark = tuple[int, int, int, int, int, int, int, int]
-"""Attributes that prove a name unchanged: inode, size, mtime, ctime (ns), mode, uid, gid, links. No mtime suffices."""
 
 
 class ReadFolders(msgspec.Struct, frozen=True, tag="folders", array_like=True):
@@ -194,20 +190,6 @@ class Reader:
             at = cut
         self._at = end
         return tuple(self.ids[first:])
-
-
-def mark_of(look: os.stat_result) -> Mark:
-    """The mark in what stat answered."""
-    return (
-        look.st_ino,
-        look.st_size,
-        look.st_mtime_ns,
-        look.st_ctime_ns,
-        look.st_mode,
-        look.st_uid,
-        look.st_gid,
-        look.st_nlink,
-    )
 
 
 def _has_xattrs(fd: int) -> bool:
