@@ -3,13 +3,16 @@
 import argparse
 import gettext
 import os
+import sys
 from collections.abc import Callable, Sequence
+from functools import cache
 
 from dumont.errors import BadInput
 from dumont.i18n import LOCALE, _, language
 from dumont.standalone.sizes import read_duration, read_size
 
 GRACE_S = 24 * 3600
+_COLUMNS = 80
 KEEPS = ("last", "hourly", "daily", "weekly", "monthly", "yearly")
 
 
@@ -26,9 +29,9 @@ def read_arguments(arguments: Sequence[str]) -> argparse.Namespace:
 
 def _parser(only: str) -> argparse.ArgumentParser:
     """The parser of all verbs, or, which is quicker to make, of the one that is asked for."""
-    shared = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    shared = argparse.ArgumentParser(add_help=False, allow_abbrev=False, formatter_class=_Formatter)
     shared.add_argument("--lang", metavar="LANG", help=_("language: en or pt_BR; default: that of LANG"))
-    keyed = argparse.ArgumentParser(add_help=False, allow_abbrev=False, parents=[shared])
+    keyed = argparse.ArgumentParser(add_help=False, allow_abbrev=False, parents=[shared], formatter_class=_Formatter)
     keyed.add_argument("--passphrase-file", metavar="FILE", default="", help=_("read the passphrase from this file"))
     keyed.add_argument(
         "--key-file",
@@ -47,7 +50,11 @@ def _parser(only: str) -> argparse.ArgumentParser:
     if only in verbs:
         about, fill = verbs[only]
         parser = argparse.ArgumentParser(
-            f"dumont snapshot {only}", description=about, parents=[keyed], allow_abbrev=False
+            f"dumont snapshot {only}",
+            description=about,
+            parents=[keyed],
+            allow_abbrev=False,
+            formatter_class=_Formatter,
         )
         parser.set_defaults(verb=only)
         fill(parser)
@@ -62,12 +69,41 @@ def _parser(only: str) -> argparse.ArgumentParser:
         ),
         parents=[shared],
         allow_abbrev=False,
+        formatter_class=_Formatter,
     )
     below = parser.add_subparsers(dest="verb", metavar="VERB", required=True, title=_("verbs"))
     for name, (about, fill) in verbs.items():
-        fill(below.add_parser(name, help=about, description=about, parents=[keyed], allow_abbrev=False))
+        fill(
+            below.add_parser(
+                name,
+                help=about,
+                description=about,
+                parents=[keyed],
+                allow_abbrev=False,
+                formatter_class=_Formatter,
+            )
+        )
     below.add_parser("bench", help=_("compare with restic, borg and others on this machine"), add_help=False)
     return parser
+
+
+class _Formatter(argparse.HelpFormatter):
+    """argparse's own, told the width: to find it out it would import shutil and all compressions, for each run."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=_columns() - 2)
+
+
+@cache
+def _columns() -> int:
+    """The terminal's width as `shutil.get_terminal_size` finds it: COLUMNS, else that of standard output, else 80."""
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdecimal() and int(columns) > 0:
+        return int(columns)
+    try:
+        return os.get_terminal_size(sys.__stdout__.fileno() if sys.__stdout__ else -1).columns or _COLUMNS
+    except (OSError, ValueError):  # no terminal, or a closed one
+        return _COLUMNS
 
 
 def _verbs() -> dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]]:

@@ -98,11 +98,11 @@ class Crew:
             await asyncio.gather(*self._settling, *self._beside, return_exceptions=True)
 
     def _begin_early(self, small: list[Making], large: list[Making], units: Iterator[Unit]) -> None:
-        """Give hands something to do until there is a plan of what is small."""
+        """Give hands something to do until there is a plan of what is small; all but one, for whoever plans is one."""
         if not self.is_near or sum(len(making.entry.chunks) for making in large) > _EARLY_CHUNKS_MAX:
             return
         for _ in range(min(_EARLY_UNITS, len(small) // _EARLY_FILES)):
-            for hand in self.hands:
+            for hand in self.hands[:-1] or self.hands:
                 if (unit := self._next(units)) is not None:
                     self._beside.append(asyncio.create_task(self._carry_out(hand, unit)))
 
