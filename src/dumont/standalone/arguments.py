@@ -242,6 +242,14 @@ def _forget(parser: argparse.ArgumentParser) -> None:
         "--tag", metavar="TAG", action="append", default=[], help=_("look only at commits with this tag")
     )
     parser.add_argument("--even-last", action="store_true", help=_("even the newest commit of a host and path may go"))
+    parser.add_argument(
+        "--despite-damage",
+        action="store_true",
+        help=_(
+            "go on beside commits whose record is damaged: they stay, and only those that can be read are counted and "
+            "forgotten"
+        ),
+    )
     parser.add_argument("--prune", action="store_true", help=_("prune afterwards"))
     parser.add_argument("--dry-run", action="store_true", help=_("change nothing, say what would be done"))
     _pruning(parser)

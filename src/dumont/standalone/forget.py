@@ -5,18 +5,18 @@ import asyncio
 import time
 from typing import Any
 
-from dumont.errors import BadInput
+from dumont.errors import BadInput, Corrupt
 from dumont.i18n import _, plural
 from dumont.repository.record import CommitRecord
-from dumont.repository.upkeep.forget import forget
+from dumont.repository.upkeep.forget import forget, readable
 from dumont.repository.upkeep.retention import Decision, Kept, Policy, decide
 from dumont.standalone.access import door
 from dumont.standalone.commits import about_commit, commit_line
-from dumont.standalone.output import show
+from dumont.standalone.output import name_some, show, warn
 from dumont.standalone.prune import about_pruned, pruned, warn_of_damage, words_of
 from dumont.standalone.sizes import number
 from dumont.standalone.surroundings import Surroundings
-from dumont.standalone.which import commits_of, pick
+from dumont.standalone.which import pick
 
 
 def run(options: argparse.Namespace, surroundings: Surroundings) -> int:
@@ -26,13 +26,16 @@ def run(options: argparse.Namespace, surroundings: Surroundings) -> int:
 
 async def _forget(options: argparse.Namespace, surroundings: Surroundings) -> int:
     opened = await door(options, surroundings).open()
-    commits = await commits_of(opened.repository, opened.listing)
+    commits, damaged = await readable(opened.repository, opened.listing)
+    if damaged:
+        _allow(options, damaged)
     decision = _decide(options, commits)
     if decision.forgotten and not options.dry_run:
         ids = [record.commit.id for record in decision.forgotten]
-        await forget(opened.repository, ids, even_last=options.even_last)
+        await forget(opened.repository, ids, options.even_last, options.despite_damage)
     about: dict[str, Any] = {
         "dry_run": options.dry_run,
+        "damaged": damaged,
         "forgotten": [about_commit(record) for record in decision.forgotten],
         "kept": [{**about_commit(kept.record), "reasons": list(kept.reasons)} for kept in decision.kept],
     }
@@ -45,6 +48,23 @@ async def _forget(options: argparse.Namespace, surroundings: Surroundings) -> in
         status = warn_of_damage(done)
     show(options, about, words)
     return status
+
+
+def _allow(options: argparse.Namespace, damaged: dict[str, str]) -> None:
+    """Let a person decide about damaged commits. Raises Corrupt, BadInput, before anything is forgotten."""
+    if not options.despite_damage:
+        why = next(iter(damaged.values()))
+        raise Corrupt(
+            _("a damaged commit can't be judged: say --despite-damage to go on without it. {why}").format(why=why)
+        )
+    if options.prune:
+        raise BadInput(_("with a damaged commit there, prune can't tell what it needs: leave --prune out"))
+    name_some([_("a commit is damaged: {why}").format(why=why) for why in damaged.values()])
+    warn(
+        _(
+            "{count} damaged commits stay; `prune` refuses as long as they are there, since nobody knows what they need"
+        ).format(count=number(len(damaged)))
+    )
 
 
 def _decide(options: argparse.Namespace, commits: list[CommitRecord]) -> Decision:

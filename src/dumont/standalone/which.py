@@ -2,12 +2,12 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 
-from dumont.errors import BadInput, Corrupt
+from dumont.errors import BadInput
 from dumont.i18n import _
 from dumont.repository.record import CommitRecord, parse_commit
 from dumont.repository.repository import Listing, Repository
+from dumont.repository.upkeep.forget import readable
 from dumont.repository.upkeep.labels import labelled
 from dumont.standalone.output import warn
 
@@ -21,15 +21,9 @@ async def commits_of(repository: Repository, listing: Listing) -> list[CommitRec
 
 async def readable_commits(repository: Repository, listing: Listing) -> list[CommitRecord]:
     """As `commits_of`, but damaged ones are warned of and left out: they don't keep anybody from the others."""
-    try:
-        return await labelled(repository, listing)
-    except Corrupt:
-        found = []
-    for key in listing.commits:
-        try:
-            found += await labelled(repository, replace(listing, commits=(key,)))
-        except Corrupt as error:
-            warn(_("a commit is damaged: {why}").format(why=error))
+    found, damaged = await readable(repository, listing)
+    for why in damaged.values():
+        warn(_("a commit is damaged: {why}").format(why=why))
     return found
 
 

@@ -1,22 +1,42 @@
 """Forgetting: commits go, by name or by policy. What only they needed is freed by the next prune."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
-from dumont.errors import BadInput, NotStored
+from dumont.errors import BadInput, Corrupt, NotStored
 from dumont.model.commit import CommitId
 from dumont.repository.record import STATE, CommitRecord, commit_key
-from dumont.repository.repository import Repository
+from dumont.repository.repository import Listing, Repository
 from dumont.repository.upkeep.labels import label_keys, labelled
 from dumont.repository.upkeep.retention import Decision, Policy, decide, group_of, newest_first
 
 
-async def forget(repo: Repository, ids: Iterable[CommitId], even_last: bool = False) -> list[CommitRecord]:
+async def readable(repo: Repository, listing: Listing) -> tuple[list[CommitRecord], dict[str, str]]:
+    """The commits that can be read, with their labels, oldest first; and the keys of the others, with the reason."""
+    try:
+        return await labelled(repo, listing), {}
+    except Corrupt:
+        found, damaged = [], {}
+    for key in listing.commits:
+        try:
+            found += await labelled(repo, replace(listing, commits=(key,)))
+        except Corrupt as error:
+            damaged[key] = str(error)
+    return found, damaged
+
+
+async def forget(
+    repo: Repository, ids: Iterable[CommitId], even_last: bool = False, despite_damage: bool = False
+) -> list[CommitRecord]:
     """Delete the commits `ids`; their records. Raises NotStored when one lacks.
 
-    Raises BadInput, and nothing was forgotten, when one is the newest of its host and path, unless `even_last`.
+    Raises BadInput, and nothing was forgotten, when one is the newest of its host and path, unless `even_last`; and
+    Corrupt when any record can't be read, unless `despite_damage`: then that one stays and counts for nothing, so that
+    no more of the others go than would without it.
     """
     listing = await repo.look()
-    records = {record.commit.id: record for record in await labelled(repo, listing)}
+    found = (await readable(repo, listing))[0] if despite_damage else await labelled(repo, listing)
+    records = {record.commit.id: record for record in found}
     chosen = dict.fromkeys(ids)
     for id in chosen:
         if id not in records:
