@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from dumont.model.offer import Offer
     from dumont.provider.base import Boot, Provider
     from dumont.provider.local import LocalProvider
+    from dumont.repository.record import Exclusion
     from dumont.repository.saving.walk import Walk
     from dumont.store.address import Address
     from dumont.store.base import Store
@@ -87,10 +88,10 @@ def _snapshot(arguments: list[str]) -> int:
         verb: Verb = import_module(f"dumont.standalone.{name}").run
         return verb
 
-    def begin_walk(directory: Path) -> "Walk":
+    def begin_walk(directory: Path, excluded: "Exclusion") -> "Walk":
         from dumont.repository.saving.walk import Walk
 
-        return Walk(directory)
+        return Walk(directory, excluded)
 
     try:
         return run(arguments, find_verb, begin_walk, _open_cloud)

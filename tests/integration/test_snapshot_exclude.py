@@ -103,7 +103,7 @@ async def test_an_excluded_directory_is_not_even_opened(tmp_path: Path, source: 
     _count_reads(source / "deep", 1, tmp_path)
     depot = await Depot.make(tmp_path / "depot")
     walk = Walk(source, Exclusion((b"node_modules",)))
-    assert not [sight.path for sight in walk.sights() if sight.path.startswith(b"node_modules")]
+    assert not [path for path in walk.glances() if path.startswith(b"node_modules")]
     await _saved(depot, source, Exclusion((b"node_modules",)))
     await _saved(depot, source, Exclusion((b"node_modules",)))
     assert (source / "node_modules").stat().st_atime == 1

@@ -12,6 +12,7 @@ import pytest
 
 from dumont.repository.hands import Hand
 from dumont.repository.progress import Progress
+from dumont.repository.record import NOTHING_EXCLUDED
 from dumont.repository.saving.memory import recall
 from dumont.repository.saving.save import Draft, Saved, save
 from dumont.repository.saving.walk import Glance, Walk, look_into, mark_of
@@ -43,7 +44,7 @@ def test_another_process_sees_what_a_look_sees(source: Path):
     glances = Walk(source).glances()
     with Place(source) as place:
         for path, glance in glances.items():
-            sight = look_into(place, path)
+            sight = look_into(place, path, None)
             assert (glance.own, glance.folders, glance.uncovered) == (sight.own, sight.folders, sight.uncovered)
             assert msgspec.msgpack.decode(glance.names) == sight.names
             assert msgspec.msgpack.decode(glance.marks) == [list(mark_of(look)) for look in sight.looks]
@@ -91,6 +92,7 @@ class _Seen(Walk):
     """A walk that ended a while ago."""
 
     def __init__(self, glances: dict[bytes, Glance]) -> None:
+        self.exclusion = NOTHING_EXCLUDED
         self._glances = glances
 
     def glances(self) -> dict[bytes, Glance]:

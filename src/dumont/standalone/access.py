@@ -171,8 +171,8 @@ class Door:
                 _("somebody made a repository at {where} just now; try again").format(where=self.where)
             ) from error
         config, listing = await asyncio.gather(read_config(self.store), look(self.store))
-        remember(self.caches, self.where, Known(config, config.slot))
-        return replace(self._opened(repository, listing), created=True)
+        remember(self.caches, self.where, Known(config, config.slot, FIRST))
+        return replace(self._opened(repository, listing, FIRST), created=True)
 
     def _wrap(self, secret: bytes, passphrase: bytes, salt: bytes) -> Slot:
         if self.secrets.key_file:

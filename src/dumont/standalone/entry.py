@@ -14,9 +14,11 @@ from dumont.errors import BadInput, DumontError
 from dumont.i18n import _
 from dumont.standalone.arguments import read_arguments
 from dumont.standalone.early import Unlocking, begin
+from dumont.standalone.exclude import exclusion_of
 from dumont.standalone.surroundings import Surroundings, process_start_s
 
 if TYPE_CHECKING:
+    from dumont.repository.record import Exclusion
     from dumont.repository.saving.walk import Walk
     from dumont.store.opening import OpenCloud
 
@@ -29,7 +31,7 @@ Verb = Callable[[argparse.Namespace, Surroundings], int]
 def main(
     arguments: Sequence[str],
     find_verb: Callable[[str], Verb],
-    begin_walk: "Callable[[Path], Walk]",
+    begin_walk: "Callable[[Path, Exclusion], Walk]",
     open_cloud: "OpenCloud",
     environment: Mapping[str, str] = os.environ,
 ) -> int:
@@ -41,7 +43,8 @@ def main(
         unlocking = begin(options, environment)  # first: all that follows is imported meanwhile
         walk = None
         if verb == "save" and isinstance(unlocking, Unlocking) and os.path.isdir(options.path):
-            walk = begin_walk(Path(os.path.realpath(options.path)))  # what was never saved is looked at by the hands
+            source = Path(os.path.realpath(options.path))
+            walk = begin_walk(source, exclusion_of(options, source))  # what was never saved is looked at by the hands
         surroundings = Surroundings(environment, open_cloud, os.urandom, process_start_s(), unlocking, walk)
         return find_verb(verb)(options, surroundings)
     except KeyboardInterrupt:

@@ -15,6 +15,7 @@ from dumont.repository.saving.save import Draft, Saved, save, start_saving
 from dumont.standalone.access import door
 from dumont.standalone.apart import keep_apart
 from dumont.standalone.counted import CountedStore
+from dumont.standalone.exclude import about_exclusion, exclusion_of
 from dumont.standalone.meter import shown
 from dumont.standalone.output import name_some, remark, short, show, shown_path
 from dumont.standalone.sizes import duration, files, number, size
@@ -34,6 +35,8 @@ def run(options: argparse.Namespace, surroundings: Surroundings) -> int:
 
 
 async def _save(options: argparse.Namespace, surroundings: Surroundings, source: Path, hands: Workers) -> int:
+    walk = surroundings.walk
+    excluded = walk.exclusion if walk else exclusion_of(options, source)  # a file of patterns may be a pipe: read once
     at = door(options, surroundings)
     counted = CountedStore(at.store)
     opened = await replace(at, store=counted).open_or_create()
@@ -50,7 +53,9 @@ async def _save(options: argparse.Namespace, surroundings: Surroundings, source:
         tags=tuple(dict.fromkeys(options.tag)),
         host=os.uname().nodename,
         path=os.fsencode(source),
-        walk=surroundings.walk,
+        walk=walk,
+        excluded=excluded,
+        compression=Compression(options.compression),
     )
     progress = Progress(time.monotonic())
     async with hands.over(counted) as all_hands, shown(progress, options.quiet or options.json):

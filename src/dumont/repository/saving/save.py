@@ -63,7 +63,9 @@ class Draft:
 
     `commit`: the commit that this is to be (its id, parent and what it names as fuzzy or uncovered), None for the next
     number. `known`: the tree that this commit has; then only what the repository lacks of it is read, and files that
-    differ by now are named as fuzzy. `prefix`: that of a branch, or "". `walk`: over the same directory, under way.
+    differ by now are named as fuzzy. `prefix`: that of a branch, or "". `walk`: over the same directory with the same
+    exclusion, under way. `excluded`: what is left out of a tree that is not `known`. `compression`: of what is stored
+    now; what is stored already stays as it is. `files_ns`: the clock of the tree's file system, Unix time.
     """
 
     at_ns: int
@@ -77,6 +79,7 @@ class Draft:
     walk: Walk | None = None
     excluded: Exclusion = NOTHING_EXCLUDED
     compression: Compression = Compression.AUTO
+    files_ns: Callable[[], int] = time.time_ns
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,8 @@ async def save(repo: Repository, source: Path, draft: Draft, hands: Sequence[Han
     Saving the same commit twice is harmless. Raises AlreadyStored when another commit has that id, StoreError,
     BadInput, OSError when `source` itself can't be read.
     """
+    assert draft.walk is None or draft.walk.exclusion == draft.excluded, "a walk sees what the save is to hold"
+    assert draft.known is None or draft.excluded == NOTHING_EXCLUDED, "what is known is saved as it is known"
     listing = repo.seen or await repo.look()
     with Place(source) as place:
         saving = _Saving(repo, source, place, draft, hands, progress, walk=draft.walk)
@@ -239,7 +244,8 @@ class _Saving:
     def _to_read(self, pages: dict[bytes, Page]) -> Found:
         if self.draft.known is None:
             walk, self.walk = self.walk, None
-            return survey(self.place, walk.glances() if walk else {}, pages, self.found)
+            sieve = sieve_for(self.draft.excluded, self.place)
+            return survey(self.place, walk.glances() if walk else {}, pages, self.found, sieve)
         return survey_known(self.place, self.draft.known, self._is_stored, self.found)
 
     def _is_stored(self, chunk: bytes) -> bool:
@@ -249,8 +255,9 @@ class _Saving:
         """Tell the hands what they work on: a save that finds nothing new needs none."""
         if not self.hired:
             self.hired = True
-            job = msgspec.msgpack.encode(Job(os.fsencode(self.source), self.repo.keys, PACK_BYTES))
-            await asyncio.gather(*(hand.ask(job) for hand in self.hands))
+            draft = self.draft
+            job = Job(os.fsencode(self.source), self.repo.keys, PACK_BYTES, draft.excluded, draft.compression)
+            await asyncio.gather(*(hand.ask(msgspec.msgpack.encode(job)) for hand in self.hands))
 
     async def _gather(self, to_read: Found, is_new: bool) -> None:
         """Have the hands read. `is_new`: nothing of the tree is remembered, and all of it is to be read."""
@@ -262,7 +269,7 @@ class _Saving:
             if self.walk:
                 self.walk.stop()
                 self.walk = None
-            sweep = Sweep(gathering)
+            sweep = Sweep(gathering, sieve_for(self.draft.excluded, self.place))
             await sweep.run(self.hands)
             to_read = iter(sweep.left)
         await gathering.run(to_read, self.hands)

@@ -13,6 +13,7 @@ import msgspec
 from msgspec.structs import replace
 
 from dumont.model.commit import HOLE, Entry, Kind
+from dumont.repository.saving.sieve import Sieve
 from dumont.repository.saving.walk import Glance, Mark, Sight, links_of, look_into, mark_of
 from dumont.repository.saving.whole import Whole
 from dumont.snapshot.index import RACY_NS
@@ -116,12 +117,12 @@ class Survey:
 
 
 def survey(
-    place: Place, glances: dict[bytes, Glance], pages: dict[bytes, Page], found: Survey
+    place: Place, glances: dict[bytes, Glance], pages: dict[bytes, Page], found: Survey, sieve: Sieve | None = None
 ) -> Iterator[tuple[Folder, int, os.stat_result]]:
     """Fill `found`, and yield what is to be read: files, as `(folder, number of the name, attributes)`.
 
-    `glances` are those of a walk over `place`. What it did not see, and what has changed, is looked at here. Raises
-    OSError when the top itself can't be read.
+    `glances` are those of a walk over `place` with the same `sieve`. What it did not see, and what has changed, is
+    looked at here. Raises OSError when the top itself can't be read.
     """
     waiting = [TOP]
     while waiting:
@@ -130,7 +131,7 @@ def survey(
         if glance is not None and page is not None and page.is_as(glance):
             _take_over(glance, page, found)
         else:
-            yield from look_over(place, look_into(place, path), page, found)
+            yield from look_over(place, look_into(place, path, sieve), page, found)
         if (folder := found.folders.get(path)) is not None:
             waiting += [join(path, folder.names[number]) for number in reversed(folder.folders)]
 

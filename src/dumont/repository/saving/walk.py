@@ -11,6 +11,8 @@ import msgspec
 
 from dumont.model.commit import Entry, Kind
 from dumont.repository.errand import Errand
+from dumont.repository.record import NOTHING_EXCLUDED, Exclusion
+from dumont.repository.saving.sieve import Sieve, sieve_for
 from dumont.snapshot.place import Place, is_absent
 from dumont.snapshot.scan import SPECIAL, xattrs_of
 from dumont.snapshot.tree import TOP, join
@@ -55,13 +57,16 @@ class Glance(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Walk:
-    """Over what lies in `directory`, by a process of its own. Make it while this program has one thread, use it once.
+    """Over what lies in `directory`, but for what is excluded, by a process of its own.
+
+    Make it while this program has one thread, use it once.
 
     What it saw is as good as a look taken by oneself, as far as it goes: that may be nowhere.
     """
 
-    def __init__(self, directory: Path) -> None:
-        self._errand = Errand(lambda is_wanted: _seen_from(directory, is_wanted))
+    def __init__(self, directory: Path, exclusion: Exclusion = NOTHING_EXCLUDED) -> None:
+        self.exclusion = exclusion
+        self._errand = Errand(lambda is_wanted: _seen_from(directory, exclusion, is_wanted))
 
     def glances(self) -> dict[bytes, Glance]:
         """Directories by their paths; waits for the walk to end."""
@@ -76,14 +81,14 @@ class Walk:
         self._errand.stop()
 
 
-def _seen_from(directory: Path, is_wanted: Callable[[], bool]) -> bytes:
+def _seen_from(directory: Path, exclusion: Exclusion, is_wanted: Callable[[], bool]) -> bytes:
     """Every directory that can be read, as an encoded list of Glance, unless nobody waits for it any more."""
     found = []
     with Place(directory) as place:
         sieve = sieve_for(exclusion, place)
         waiting = [TOP]
         while waiting and is_wanted():
-            sight = look_into(place, waiting.pop())
+            sight = look_into(place, waiting.pop(), sieve)
             waiting += [join(sight.path, sight.names[number]) for number in reversed(sight.folders)]
             if sight.own is not None:
                 found.append(_glance(sight, sight.own))

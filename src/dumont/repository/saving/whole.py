@@ -13,7 +13,8 @@ import blake3
 import msgspec
 
 from dumont.model.commit import Entry, Kind
-from dumont.repository.saving.walk import Mark, mark_of, own_entry
+from dumont.repository.saving.sieve import Sieve
+from dumont.repository.saving.walk import Mark, mark_of, names_in, own_entry
 from dumont.snapshot.place import Place
 from dumont.snapshot.scan import xattrs_of
 from dumont.snapshot.tree import digest_listing, encode_listing
