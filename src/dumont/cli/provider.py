@@ -132,7 +132,9 @@ def _save(home: Home, added: Clouds, server_host: str) -> None:
     """Add to what `providers.toml` says. Raises BadInput when nobody ever said where machines find the server."""
     home.path.mkdir(mode=0o700, parents=True, exist_ok=True)
     present = read_clouds(home.path) if (home.path / FILE).exists() else Clouds()
-    server = ServerAddress(host=server_host) if server_host else present.server
+    server = present.server
+    if server_host:  # what a person set beside it stays: the times after which machines end themselves, above all
+        server = msgspec.structs.replace(server, host=server_host) if server else ServerAddress(host=server_host)
     if server is None:
         raise BadInput(_("Give --server-host: the address under which machines out there reach this server."))
     write_clouds(home.path, Clouds(server=server, vast=added.vast or present.vast, gce=added.gce or present.gce))
