@@ -276,8 +276,10 @@ def heard(master: int, seconds: float) -> bytes:
     """What comes from a terminal within that time."""
     text = b""
     until = time.monotonic() + seconds
+    terminal = select.poll()  # select() takes no descriptor above 1023, and a long run has many
+    terminal.register(master, select.POLLIN)
     while (left := until - time.monotonic()) > 0:
-        if select.select([master], [], [], left)[0]:
+        if terminal.poll(left * 1000):
             try:
                 text += os.read(master, 4096)
             except OSError:

