@@ -87,10 +87,10 @@ class Repository:
 
         Raises NotStored, and has learned nothing, when a prune has replaced an index object since.
         """
-        if not self.keys.can_read:
-            return
         if self.learned - listing.indexes:
             self.catalogue, self.learned = Catalogue(), frozenset()
+        if not self.keys.can_read:
+            return  # what it stored itself is all that it knows
         for index, writer in await gather(self.read_index(name) for name in sorted(listing.indexes - self.learned)):
             self.catalogue.add(index.packs, trusted=not writer or writer == self.keys.writer)
         self.learned = listing.indexes
@@ -126,8 +126,7 @@ class Repository:
             names.append(self.new_name())
             await self.put_record(index_key(names[-1]), IndexObject(VERSION, part))
             self.catalogue.add(part, trusted=True)
-            if self.keys.can_read:
-                self.learned = self.learned | {names[-1]}
+            self.learned = self.learned | {names[-1]}
         return names
 
     async def orphans(self) -> list[Pack]:

@@ -1,62 +1,13 @@
 """Drivers with one protection switched off each, for negative controls: a world must notice what that loses."""
 
-from pathlib import Path
 
-import msgspec
-from msgspec.structs import replace
 
-from dumont.repository.cache import Cache
-from dumont.repository.keys import Keys
 from dumont.repository.record import PACKS, STATE, pack_key
-from dumont.repository.saving.memory import Memory
 from dumont.repository.upkeep.prune import Prune
 from dumont.store.base import Data
 from tests.simulation.saving.gate import PAGE_KEYS, Line
-from tests.simulation.saving.host import Disk
 from tests.simulation.saving.witness import is_commit
 from tests.simulation.saving.world import Drivers
-
-
-class _Shortsighted(Disk):
-    """Of the index objects that a saver relied on it keeps those that the save before relied on, too: none after a
-    prune that packed everything anew."""
-
-    def put(self, name: str, plain: bytes) -> None:
-        if name.startswith("save-") and self.keeps_few(name):
-            memory = msgspec.msgpack.decode(plain, type=Memory)
-            plain = msgspec.msgpack.encode(replace(memory, indexes=self.few(name, memory.indexes)))
-        super().put(name, plain)
-
-    def keeps_few(self, name: str) -> bool:
-        return self.read(name) is not None
-
-    def few(self, name: str, indexes: frozenset[str]) -> frozenset[str]:
-        return indexes & self.known(name)
-
-    def known(self, name: str) -> frozenset[str]:
-        """The index objects that are remembered by now."""
-        body = self.get(name)
-        return msgspec.msgpack.decode(body, type=Memory).indexes if body else frozenset()
-
-
-class _Forgetful(_Shortsighted):
-    """Of the index objects that a saver relied on it keeps those only that are new since the save before, if any is."""
-
-    def few(self, name: str, indexes: frozenset[str]) -> frozenset[str]:
-        kept = frozenset((self.kept.get("kept", b"")).decode().split())
-        self.kept["kept"] = " ".join(sorted(kept | indexes)).encode()
-        return indexes - kept or indexes & self.known(name)
-
-    def keeps_few(self, name: str) -> bool:
-        return True
-
-
-def _shortsighted(keys: Keys) -> Cache:
-    return (_Shortsighted if keys.can_read else Disk)(Path("/nowhere"), keys.cache_key)
-
-
-def _forgetful(keys: Keys) -> Cache:
-    return (Disk if keys.can_read else _Forgetful)(Path("/nowhere"), keys.cache_key)
 
 
 class _Hiding(Line):
@@ -128,8 +79,6 @@ class _DoesNotLookAgain(Prune):
 
 
 FAULTY = {
-    "a saver that remembers too few index objects": Drivers(disk=_shortsighted),
-    "a write-only host that forgets the index objects of earlier saves": Drivers(disk=_forgetful),
     "a saver that does not see what is doomed": Drivers(line=_HidesDoom),
     "a saver whose pending records are not stored": Drivers(line=_LosesPending),
     "a saver that believes any index object": Drivers(line=_ShowsAllPacks),
