@@ -1,7 +1,5 @@
 """Drivers with one protection switched off each, for negative controls: a world must notice what that loses."""
 
-
-
 from dumont.repository.record import PACKS, STATE, pack_key
 from dumont.repository.upkeep.prune import Prune
 from dumont.store.base import Data

@@ -123,12 +123,8 @@ async def _ssh_key(provider: Driver) -> Finding:
 def _address(provider: Driver) -> Finding:
     """Machines are strangers' and far away: an address of this house's network leads them nowhere."""
     host, name = provider.server_host, "server address"
-    local = urlsplit(provider.settings.url).hostname in ("127.0.0.1", "localhost", "::1")
-    try:
-        private = not ipaddress.ip_address(host).is_global
-    except ValueError:
-        private = host == "localhost" or host.endswith((".local", ".internal", ".lan"))
-    if private and not local:
+    local = _is_private(urlsplit(provider.settings.url).hostname or "")  # an emulator, whose machines are here too
+    if _is_private(host) and not local:
         return Finding(
             name=name,
             ok=False,
@@ -137,6 +133,14 @@ def _address(provider: Driver) -> Finding:
         )
     detail = f"Machines look for this server at {host}."
     return Finding(name=name, ok=True if local else None, detail=detail, remedy="" if local else "A probe confirms it.")
+
+
+def _is_private(host: str) -> bool:
+    """Whether nobody out there finds that host."""
+    try:
+        return not ipaddress.ip_address(host).is_global
+    except ValueError:
+        return host == "localhost" or host.endswith((".local", ".internal", ".lan"))
 
 
 async def _scope(try_it: Callable[[], Awaitable[str]], name: str, permission: str) -> Finding:
