@@ -130,7 +130,7 @@ class Outside:
     entropy: Callable[[int], bytes] = os.urandom
     now_ns: Callable[[], int] = time.time_ns
     files_ns: Callable[[], int] = time.time_ns
-    choice: Callable[[float], Choice] = Choice
+    choice: Callable[[float, Compression], Choice] = Choice
 
 
 OUTSIDE = Outside()
@@ -334,8 +334,10 @@ class Filling:
 
     def __init__(self, job: Job, blocking: Blocking, outside: Outside = OUTSIDE) -> None:
         self._coder = Coder()
-        self._choice = Choice(NEAR_LINK if blocking.is_near else SOME_LINK, job.compression)
-        self._builder = PackBuilder(job.keys, lambda: os.urandom(16).hex(), lambda: int(time.time()), job.pack_bytes)
+        self._choice = outside.choice(NEAR_LINK if blocking.is_near else SOME_LINK, job.compression)
+        self._builder = PackBuilder(
+            job.keys, lambda: outside.entropy(16).hex(), lambda: outside.now_ns() // 10**9, job.pack_bytes
+        )
         self._sending = Sending(blocking, self._builder, self._choice.note_link)
         self._open: dict[tuple[str, int], _Frame] = {}
 
