@@ -1,11 +1,39 @@
 """Drivers with one protection switched off each, for negative controls: a world must notice what that loses."""
 
+from pathlib import Path
+
+import msgspec
+from msgspec.structs import replace
+
+from dumont.repository.cache import Cache
+from dumont.repository.keys import Keys
 from dumont.repository.record import PACKS, STATE, pack_key
+from dumont.repository.saving.memory import Memory
 from dumont.repository.upkeep.prune import Prune
 from dumont.store.base import Data
 from tests.simulation.saving.gate import PAGE_KEYS, Line
+from tests.simulation.saving.host import Disk
 from tests.simulation.saving.witness import is_commit
 from tests.simulation.saving.world import Drivers
+
+
+class _Shortsighted(Disk):
+    """Of the index objects that a saver relied on it keeps those that the save before relied on, too: none after a
+    prune that packed everything anew."""
+
+    def put(self, name: str, plain: bytes) -> None:
+        if name.startswith("save-") and (before := self.get(name)):
+            memory, known = (msgspec.msgpack.decode(body, type=Memory) for body in (plain, before))
+            plain = msgspec.msgpack.encode(replace(memory, indexes=memory.indexes & known.indexes))
+        super().put(name, plain)
+
+
+def _shortsighted(keys: Keys) -> Cache:
+    return (_Shortsighted if keys.can_read else Disk)(Path("/nowhere"), keys.cache_key)
+
+
+def _shortsighted_writers(keys: Keys) -> Cache:
+    return (Disk if keys.can_read else _Shortsighted)(Path("/nowhere"), keys.cache_key)
 
 
 class _Hiding(Line):
@@ -77,6 +105,8 @@ class _DoesNotLookAgain(Prune):
 
 
 FAULTY = {
+    "a saver that remembers too few index objects": Drivers(disk=_shortsighted),
+    "a write-only host that forgets index objects of its saves": Drivers(disk=_shortsighted_writers, writers=1),
     "a saver that does not see what is doomed": Drivers(line=_HidesDoom),
     "a saver whose pending records are not stored": Drivers(line=_LosesPending),
     "a saver that believes any index object": Drivers(line=_ShowsAllPacks),

@@ -17,6 +17,7 @@ from dumont.repository.repository import Repository
 from dumont.repository.saving.intake import Intake, Job, Outside
 from dumont.repository.saving.save import Draft, save
 from dumont.store.base import Store
+from tests.simulation.saving.gate import Line
 from tests.simulation.saving.hand import InlineHand
 from tests.simulation.saving.trees import SLOTS, VERSIONS, Trees
 from tests.simulation.saving.witness import Witness
@@ -69,10 +70,11 @@ class Host:
     versions: tuple[int | None, ...] = (0, 0, 0)
     made: int = 0
 
-    async def live(self, store: Store) -> None:
+    async def live(self, store: Line) -> None:
         """One program: it goes on where the one before was killed."""
         repo = self._open(store)
         while self.left:
+            await store.rest(self.rng.choice([0, 0, 30, 100, 200]))
             self._change()
             for _ in range(4):
                 if not self.keeps_repo:

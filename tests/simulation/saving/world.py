@@ -38,12 +38,16 @@ _PACK_BYTES = 20_000
 
 @dataclass(frozen=True)
 class Drivers:
-    """What may be swapped, for negative controls: the lines of hosts and of upkeep, hosts' disks, and the prune."""
+    """What may be swapped, for negative controls: the lines of hosts and of upkeep, hosts' disks, and the prune.
+
+    `writers`: how many of the hosts can only add.
+    """
 
     line: type[Line] = Line
     upkeep_line: type[Line] = Line
     disk: Callable[[Keys], Cache] = lambda keys: Disk(Path("/nowhere"), keys.cache_key)
     prune: type[Prune] = Prune
+    writers: float = 0.4
 
 
 REAL = Drivers()
@@ -120,7 +124,7 @@ class World:
         rng = self.rng
         hosts = rng.choice([1, *range(2, HOSTS + 1)])
         for number in range(hosts):
-            keys = writer_keys(self.keys, f"w{number}") if rng.random() < 0.4 else self.keys
+            keys = writer_keys(self.keys, f"w{number}") if rng.random() < self.drivers.writers else self.keys
             skew_s = rng.choice([0, 0, 0, -500, 500])
             host = Host(
                 number,
