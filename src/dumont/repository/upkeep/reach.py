@@ -35,18 +35,22 @@ class Reach:
         self.chunks: set[bytes] = set()
 
     async def add(self, root: bytes) -> None:
-        """All that the tree `root` needs. Costs what is new. Raises Corrupt, StoreError; then parts may lack."""
+        """All that the tree `root` needs. Costs what is new. Raises Corrupt, StoreError; then nothing was added.
+
+        A directory that is among `chunks` is not read again, so all that is below it must be among them as well.
+        """
+        found: set[bytes] = set()
         unread = [root]
         while unread:
             id = unread.pop()
-            if id in self.chunks or id == EMPTY_DIRECTORY:
+            if id in self.chunks or id in found or id == EMPTY_DIRECTORY:
                 continue
-            listing = await self._directories.get(id)
-            for _, entry, below in listing:
-                self.chunks.update(needed_chunks(entry))
-                if is_directory(entry) and below not in self.chunks:
+            for _, entry, below in await self._directories.get(id):
+                found.update(needed_chunks(entry))
+                if is_directory(entry):
                     unread.append(below)
-            self.chunks.add(id)
+            found.add(id)
+        self.chunks |= found
 
 
 def decoded(body: bytes, id: bytes) -> Directory:
