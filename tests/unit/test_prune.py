@@ -1,16 +1,20 @@
 """What one prune does to a repository that holds still."""
 
+from collections.abc import Awaitable, Callable
+
 import pytest
 
 from dumont.errors import BadInput, Corrupt, NotStored, WrongKey
 from dumont.model.commit import CommitId
 from dumont.repository.fetch import data_fetcher
 from dumont.repository.naming import Needs, name_commit
-from dumont.repository.record import DATA, VERSION, Doomed, Pending, pack_key
+from dumont.repository.record import DATA, TREE, VERSION, Doomed, Pending, pack_key
 from dumont.repository.upkeep.forget import forget
 from dumont.repository.upkeep.prune import LOCK, Prune, Terms, prune
 from dumont.repository.upkeep.reach import Reach
 from dumont.repository.upkeep.recovery import repair_index
+from dumont.snapshot.tree import digest_listing
+from dumont.store.base import Data
 from tests.unit.tiny_repository import DAY_S, OpenStore, TinyRepository
 
 A, B, C, D = (bytes([letter]) * 500 for letter in b"abcd")
@@ -255,3 +259,58 @@ async def test_a_doomed_record_that_goes_while_it_is_read_is_no_reason_to_go_on(
     ended.store.objects = tiny.store.objects
     assert await name_commit(ended, saved, needs, "", renumber=True) is None
     assert await name_commit(repo, saved, needs, "", renumber=True) is not None
+
+
+async def test_a_tree_that_could_not_be_read_whole_is_not_taken_for_read() -> None:
+    """A prune looks again when something is younger than its view. What it had read of a tree by then was taken for all
+    of it, and what lay below went."""
+    tiny = await TinyRepository.make()
+    repo = tiny.again()
+    tree, bodies, root = tiny.tree({b"d/a": [A]})
+    below = digest_listing(tree.directory_object(b"d"))
+    above = await tiny.store_pack([(TREE, [body for id, body in bodies.items() if id != below])])
+    late = await tiny.store_pack([(TREE, [bodies[below]])])
+    repo.catalogue.add([above], trusted=True)
+    reach = Reach(repo)
+    with pytest.raises(Corrupt):
+        await reach.add(root)
+    repo.catalogue.add([late], trusted=True)
+    await reach.add(root)
+    assert reach.chunks == {*bodies, tiny.id(A)}
+
+
+class _Retaking(OpenStore):
+    """When a prune dooms packs for the first time, `act` runs just before."""
+
+    def __init__(self, act: Callable[[], Awaitable[None]]) -> None:
+        super().__init__()
+        self.act: Callable[[], Awaitable[None]] | None = act
+
+    async def put(self, key: str, data: Data) -> None:
+        act, self.act = (None, self.act) if not key.startswith("state/doomed/") else (self.act, None)
+        if act is not None:
+            await act()
+        await super().put(key, data)
+
+
+async def test_a_number_that_is_taken_again_names_another_commit_than_before() -> None:
+    """Between a prune's looks the newest commit was forgotten, and its number taken: the last look must see that."""
+    tiny = await TinyRepository.make()
+    await tiny.save({b"a": [A]})
+    old = await tiny.save({b"b": [B]})
+    third = await tiny.save({b"c": [C]})
+    await forget(tiny.again(), [third.commit.id], even_last=True)
+
+    async def retake() -> None:
+        await forget(tiny.again(), [old.commit.id], even_last=True)
+        again = await tiny.save({b"c": [C]})
+        assert again.commit.id == old.commit.id
+        # As a prune does with the pending record of a saver that is done.
+        await tiny.store.delete(f"state/pending/{again.pending}")
+
+    store = _Retaking(retake)
+    store.objects = tiny.store.objects
+    repo = tiny.again()
+    repo.store = store
+    await prune(repo, Terms(tiny.now_s + 2 * DAY_S))
+    assert await readable(tiny) == 2

@@ -118,7 +118,6 @@ class Prune:
         self._lock = Lock(VERSION, repo.new_name(), terms.now_s, terms.owner)
         self._own = repo.new_name()
         self._reach = Reach(repo)
-        self._read: set[str] = set()
         self._orphans: dict[str, tuple[int, int]] = {}
         self._shares = Shares()
         self._worth: list[Pack] = []
@@ -238,12 +237,11 @@ class Prune:
         return (await self._repo.get_record(f"{STATE}doomed/{name}", Doomed)).packs
 
     async def _read_commits(self, listing: Listing) -> None:
-        unread = [key for key in (*listing.commits, *listing.branches) if key not in self._read]
-        for key, record in zip(unread, await gather(self._commit(key) for key in unread), strict=True):
+        """All of them each time: a number that is forgotten and taken again names another commit than before."""
+        keys = (*listing.commits, *listing.branches)
+        for record in await gather(self._commit(key) for key in keys):
             if record and not record.void:
                 await self._reach.add(record.commit.root)
-            if record:
-                self._read.add(key)
 
     async def _commit(self, key: str) -> CommitRecord | None:
         try:
