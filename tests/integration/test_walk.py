@@ -12,7 +12,7 @@ import pytest
 
 from dumont.repository.hands import Hand
 from dumont.repository.progress import Progress
-from dumont.repository.record import NOTHING_EXCLUDED
+from dumont.repository.record import NOTHING_EXCLUDED, Exclusion
 from dumont.repository.saving.memory import recall
 from dumont.repository.saving.save import Draft, Saved, save
 from dumont.repository.saving.walk import Glance, Walk, look_into, mark_of
@@ -86,6 +86,22 @@ def test_what_changes_after_the_walk_is_saved_where_another_look_is_taken(tmp_pa
     settle()
     saved = _save(depot, source, _Seen(glances))
     assert saved.record.commit.root == scanned(source, depot.keys.chunk_key).root()
+
+
+def test_what_is_left_out_is_left_out_by_the_walk_too(tmp_path: Path, source: Path):
+    """Of a tree that was saved whole before, and whole again afterwards: what is remembered must not bring it back."""
+    depot = asyncio.run(Depot.make(tmp_path / "depot"))
+    whole = _save(depot, source, None)
+    excluded = Exclusion((b"a/b", b"*/other name"))
+    walk = Walk(source, excluded)
+    less = Draft(time.time_ns(), path=bytes(source), walk=walk, excluded=excluded)
+    kept = asyncio.run(depot.save(source, draft=less))
+    fresh = asyncio.run(depot.save(source, depot.open("another machine"), replace(less, walk=None)))
+    assert kept.record.commit.root == fresh.record.commit.root != whole.record.commit.root
+    assert (kept.record.files, kept.record.plain_bytes) == (fresh.record.files, fresh.record.plain_bytes)
+    assert _save(depot, source, Walk(source)).record.commit.root == whole.record.commit.root
+    with pytest.raises(AssertionError, match="a walk sees what the save is to hold"):
+        asyncio.run(depot.save(source, draft=replace(less, walk=_Seen({}))))
 
 
 class _Seen(Walk):
