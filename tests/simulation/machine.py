@@ -96,6 +96,11 @@ class Machine:
 
     # --- life and death
 
+    @property
+    def has_booted(self) -> bool:
+        """Whether its processes were started once: a second engine on the same disk would be no machine at all."""
+        return bool(self._others)
+
     def boot(self) -> None:
         """All processes start."""
         self._others = [self._spawn(self._pulse()), self._spawn(self._work()), self._spawn(self._ask())]

@@ -172,7 +172,7 @@ class World:
 
     async def _boot(self, machine: Machine) -> None:
         await self.clock.sleep(self.rng.uniform(0.2, 1.5))
-        if machine.alive:
+        if machine.alive and not machine.has_booted:  # it may have been outbid and resumed before it came up
             machine.boot()
 
     def _ended(self, rented: Rented) -> None:
