@@ -141,10 +141,13 @@ class MarketMischief:
         rented = self._hit("outbid")
         if rented is None:
             return
-        provider, seconds = self._world.provider, self._rng.choice([0.2, 1.0, 4.0, 15.0])
-        self._mischief.lose_power(self._world.machines[rented.label])
+        provider, machine = self._world.provider, self._world.machines[rented.label]
         provider.outbid(rented.ref)
-        if rented.runs and self._rng.random() < 0.8:
+        if machine.alive:
+            return  # nobody bids for machines of its kind, so it lost nothing
+        self._mischief.lose_power(machine)
+        seconds = self._rng.choice([0.2, 1.0, 4.0, 15.0])
+        if self._rng.random() < 0.8:
             self._mischief.later(seconds, lambda: self._resume(rented), None)
 
     def _resume(self, rented: Rented) -> None:
