@@ -9,6 +9,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from dumont import i18n
 from tests.integration.s3_server import S3Server, program, running
@@ -57,6 +58,13 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 def _is_alone(item: pytest.Item) -> bool:
     return item.get_closest_marker(ALONE) is not None
+
+
+@pytest.fixture(autouse=True)
+def _as_logged_by_default() -> Iterator[None]:
+    """Logging is set for a whole process: the simulator silences it, a command redirects it. No test inherits that."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture
