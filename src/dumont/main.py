@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import asyncio
+    from datetime import timedelta
 
     import httpx
     from fastapi import FastAPI
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from dumont.control.ask import Parts
     from dumont.control.handout import Handout
     from dumont.control.hub import Hub
+    from dumont.db.base import Database
     from dumont.model.offer import Offer
     from dumont.provider.base import Boot, Provider
     from dumont.provider.local import LocalProvider
@@ -196,8 +198,7 @@ async def _site(
     from dumont.control.keys import Keyring
     from dumont.control.observe import Observatory
     from dumont.control.shell import Shell
-    from dumont.control.vault import Vault
-    from dumont.db.sql import open_database
+    from dumont.control.vault import Vault, placed_by
     from dumont.errors import ProviderError
     from dumont.server import founding
     from dumont.store.directory import DirectoryStore
@@ -206,15 +207,15 @@ async def _site(
     keyring = Keyring(home.keys)
     keyring.prepare()
     home.store.mkdir(mode=0o700, exist_ok=True)
-    vault = Vault(DirectoryStore(home.store), founding.store_key(home), os.urandom)
-    home.database.touch(mode=0o600)
-    database = await open_database(f"sqlite:///{home.database}")
+    database = await _open_database(home)
+    vault = Vault(DirectoryStore(home.store), founding.store_key(home), os.urandom, placed_by(database))
     rented = await _open_providers(home, clock, open_provider)
     acts = Acts(database, {one.name: one for one in rented.providers}, landing, clock, random.SystemRandom())
     await acts.listing.learner.load()
     observatory = Observatory(clock)
     hub = Hub(database, observatory, authority, vault, clock)
-    parts = Parts(acts, hub, observatory, Shell(acts, hub, observatory, clock), vault, keyring, random.SystemRandom())
+    shell = Shell(acts, hub, observatory, clock)
+    parts = Parts(acts, hub, observatory, shell, vault, keyring, random.SystemRandom(), _history_term(home))
     loops: list[asyncio.Task[None]] = []
 
     async def release() -> int:
@@ -239,6 +240,13 @@ async def _site(
             listener.close()
         hub.close()
         await database.close()
+
+
+async def _open_database(home: "Home") -> "Database":
+    from dumont.db.sql import open_database
+
+    home.database.touch(mode=0o600)
+    return await open_database(f"sqlite:///{home.database}")
 
 
 @dataclass(frozen=True)
@@ -344,7 +352,7 @@ def _loops(parts: "Parts", rented: Rented) -> "list[asyncio.Task[None]]":
     every_s = 0.0 if rented.local else CLOUD_OFFERS_EVERY_S
     sweeper = Sweeper(parts.acts, parts.observatory, parts.clock, every_s)
     sweeps = [asyncio.create_task(sweeper.run(provider)) for provider in rented.providers]
-    upkeep = Upkeep(parts.acts, parts.observatory, parts.vault)
+    upkeep = Upkeep(parts.acts, parts.observatory, parts.vault, due=parts.upkeep_due)
     return [asyncio.create_task(parts.shell.run()), asyncio.create_task(upkeep.run()), *sweeps]
 
 
@@ -396,6 +404,13 @@ def _limited(home: "Home", landing: "Landing") -> "Landing":
     if server is None:
         return landing
     return replace(landing, join_within_s=server.join_within_min * 60, orphan_after_s=server.orphan_after_h * 3600)
+
+
+def _history_term(home: "Home") -> "timedelta":
+    from dumont.client.clouds import HistoryTerms, read_clouds
+    from dumont.model.past import read_term
+
+    return read_term(str((read_clouds(home.path).history or HistoryTerms()).keep_days))
 
 
 @functools.cache

@@ -75,7 +75,7 @@ class DatabaseContract(ObservedContract):
         row = await database.workspace("vox")
         await database.describe(replace(row, state=State.DELETED))
         await database.add_workspace(a_workspace())
-        assert await database.workspace("vox") == replace(a_workspace(), epoch=7)
+        assert await database.workspace("vox") == replace(a_workspace(), epoch=7, generation=2)
 
     async def test_an_unknown_name_is_an_error_in_words(self, database: Database) -> None:
         """Silence would look like success to whoever mistyped a name."""

@@ -17,9 +17,11 @@ from dumont.api import (
     drills,
     events,
     health,
+    histories,
     keys,
     offers,
     providers,
+    retention,
     sync,
     workspaces,
 )
@@ -29,7 +31,10 @@ from dumont.client.problem import PREFIX, Problem
 from dumont.errors import DumontError
 from dumont.i18n import _, use
 
-RESOURCES = (health, doctor, providers, offers, advice, calibration, workspaces, events, branches, sync, drills, keys)
+RESOURCES = (
+    *(health, doctor, providers, offers, advice, calibration, workspaces),
+    *(retention, histories, events, branches, sync, drills, keys),
+)
 
 
 def create_app(site: Site, token: str) -> FastAPI:

@@ -27,7 +27,6 @@ router = APIRouter()
 @router.get("/workspaces/{name}/branches")
 async def list_branches(site: Here, name: str) -> list[BranchShown]:
     """Oldest first."""
-    await find_workspace(site, name)
     return [
         BranchShown(
             name=branch.name,
@@ -37,7 +36,7 @@ async def list_branches(site: Here, name: str) -> list[BranchShown]:
             forked_from=str(branch.forked_from) if branch.forked_from else None,
             paths=list(branch.paths),
         )
-        for branch in await site.parts.database.branches(name)
+        for branch in await _branches(site, name)
     ]
 
 
@@ -74,9 +73,14 @@ async def content(site: Here, name: str, branch_name: str, path: str) -> Streami
     return StreamingResponse(_blocks(data_fetcher(repo), entry), media_type="application/octet-stream", headers=headers)
 
 
+async def _branches(site: Site, name: str) -> list[Branch]:
+    """Those of a removed workspace of the same name lie in its own history."""
+    row = await find_workspace(site, name)
+    return [branch for branch in await site.parts.database.branches(name) if branch.created_at >= row.created_at]
+
+
 async def _find(site: Site, name: str, branch_name: str) -> Branch:
-    await find_workspace(site, name)
-    for branch in await site.parts.database.branches(name):
+    for branch in await _branches(site, name):
         if branch.name == branch_name:
             return branch
     raise NotStored(_("{name} has no branch {branch}.").format(name=name, branch=branch_name))

@@ -7,6 +7,7 @@ from fastapi import APIRouter
 
 from dumont.api.calibration import ADVISED, check_prediction
 from dumont.api.names import find_workspace
+from dumont.api.retention import read_rules
 from dumont.api.site import Here, Site
 from dumont.client.results import Address, AtRisk, ChunkKey, Launch, Meters, Replica, WorkspaceShown
 from dumont.client.results import Retention as RetentionShown
@@ -16,7 +17,8 @@ from dumont.control.keys import public_half
 from dumont.control.observe import Heard, peer_of
 from dumont.errors import BadInput
 from dumont.model.instance import Instance
-from dumont.model.policy import OnDemand, Policy, Retention, Service, Wish
+from dumont.model.past import read_term
+from dumont.model.policy import OnDemand, Policy, Service, Wish
 from dumont.model.workspace import Workspace
 from dumont.wire.control import Status
 
@@ -24,7 +26,6 @@ GATEWAY_HOST = "127.0.0.1"
 SSH_USER = "dumont"
 PATHS_MAX = 100
 GPUS_MAX, RACE_MAX, DISK_GB_MAX = 16, 4, 16_000
-KEPT_MAX = 10_000
 
 router = APIRouter()
 
@@ -45,7 +46,7 @@ async def launch(site: Here, wish: Launch) -> WorkspaceShown:
         service=service,
         return_to_gpu=wish.return_to_gpu,
         gpu=_wish(wish.gpu),
-        retention=_retention(wish.retention),
+        retention=read_rules(wish.retention),
     )
     most = wish.gpu.price_micros_per_hour_max
     if most is not None:
@@ -72,10 +73,13 @@ async def chunk_key(site: Here, name: str) -> ChunkKey:
 
 
 @router.delete("/workspaces/{name}")
-async def remove(site: Here, name: str) -> WorkspaceShown:
-    """Answers once it is wanted so; its machines are let go after that."""
+async def remove(site: Here, name: str, keep_history: str = "") -> WorkspaceShown:
+    """Answers once it is wanted so; its machines are let go after that.
+
+    `keep_history`: for how many days its history stays in the store, or `for-ever`; without it as the server is set.
+    """
     await find_workspace(site, name)
-    row = await ask.remove(site.parts, name)
+    row = await ask.remove(site.parts, name, read_term(keep_history) if keep_history else None)
     return shown(site, row, await site.parts.database.instances(name))
 
 
@@ -135,13 +139,6 @@ def _wish(asked: WishAsked) -> Wish:
         on_demand=OnDemand(asked.on_demand),
         race=asked.race,
     )
-
-
-def _retention(asked: RetentionShown) -> Retention:
-    """Raises BadInput for what can't be."""
-    if not all(0 <= count <= KEPT_MAX for count in (asked.last, asked.hourly, asked.daily, asked.weekly)):
-        raise BadInput(f"the store keeps 0 to {KEPT_MAX} commits by each rule; nothing but zeros keeps all of them")
-    return Retention(asked.last, asked.hourly, asked.daily, asked.weekly)
 
 
 def _address(row: Workspace) -> Address:

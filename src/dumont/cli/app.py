@@ -14,6 +14,8 @@ from dumont.cli import (
     drill,
     emulate,
     events,
+    history,
+    keep,
     launch,
     ls,
     offers,
@@ -73,6 +75,8 @@ app.command("sync", help=_("Wait until everything written is on the whole ack se
 app.command("drill", help=_("Really interrupt the primary, and print a receipt."))(drill.drill)
 app.command("branches", help=_("List, browse and copy from branches."))(branches.branches)
 app.command("events", help=_("Show a workspace's timeline."))(events.events)
+app.command("keep", help=_("Show or change which commits of a workspace the store keeps."))(keep.keep)
+app.command("history", help=_("List what removed workspaces left in the store; keep it or delete it."))(history.history)
 app.command("rm", help=_("Delete a workspace and let its machines go."))(rm.rm)
 app.command("demo", help=_("Kill machines under a real workload and judge the outcome."))(demo.demo)
 app.command(

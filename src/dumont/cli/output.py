@@ -161,5 +161,10 @@ def event_word(kind: str) -> str:
         "orphan_ended": _("unknown machine ended"),
         "store_thinned": _("older commits let go"),
         "store_upkeep_failed": _("the store could not be looked after"),
+        "retention_changed": _("other rules for what is kept"),
+        "history_kept": _("history kept for another time"),
+        "history_ending": _("history to be deleted"),
+        "history_deleted": _("history deleted"),
+        "history_not_deleted": _("the history could not be deleted"),
     }
     return words.get(kind) or state_word(kind)

@@ -137,7 +137,8 @@ def _save(home: Home, added: Clouds, server_host: str) -> None:
         server = msgspec.structs.replace(server, host=server_host) if server else ServerAddress(host=server_host)
     if server is None:
         raise BadInput(_("Give --server-host: the address under which machines out there reach this server."))
-    write_clouds(home.path, Clouds(server=server, vast=added.vast or present.vast, gce=added.gce or present.gce))
+    vast, gce = added.vast or present.vast, added.gce or present.gce
+    write_clouds(home.path, Clouds(server=server, vast=vast, gce=gce, history=present.history))
 
 
 def _read_key(file: Path | None) -> str:

@@ -57,7 +57,7 @@ def render(shown: WorkspaceShown) -> RenderableType:
     facts.add_row(_("At risk"), at_risk(shown))
     facts.add_row(_("Commit"), _commit(shown))
     facts.add_row(_("In the store"), shown.stored or "–")
-    facts.add_row(_("The store keeps"), _kept(shown.retention))
+    facts.add_row(_("The store keeps"), kept_words(shown.retention))
     if shown.switching_to:
         facts.add_row(_("Moving to"), shown.switching_to)
     if shown.workload:
@@ -67,7 +67,8 @@ def render(shown: WorkspaceShown) -> RenderableType:
     return Group(facts, "", _replicas(shown))
 
 
-def _kept(retention: Retention) -> str:
+def kept_words(retention: Retention) -> str:
+    """The rules, in the reader's language."""
     rules = {
         _("{n} newest"): retention.last,
         _("{n} hourly"): retention.hourly,

@@ -6,7 +6,7 @@ only the name of a file that holds it.
 
 import tomllib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -51,12 +51,19 @@ class GceAccount(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     endpoint: str = ""
 
 
+class HistoryTerms(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """For how many days the history of a removed workspace stays in the store, or `for-ever`."""
+
+    keep_days: Annotated[int, msgspec.Meta(ge=0, le=36_500)] | Literal["for-ever"] = 30
+
+
 class Clouds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All of it. `server` is needed as soon as there is a provider."""
 
     server: ServerAddress | None = None
     vast: VastAccount | None = None
     gce: GceAccount | None = None
+    history: HistoryTerms | None = None
 
 
 def read_clouds(home: Path) -> Clouds:
@@ -80,7 +87,7 @@ def read_clouds(home: Path) -> Clouds:
 def write_clouds(home: Path, clouds: Clouds) -> None:
     """Write `providers.toml`, whole or not at all."""
     lines = []
-    for name in ("server", "vast", "gce"):
+    for name in ("server", "vast", "gce", "history"):
         section = getattr(clouds, name)
         if section is not None:
             lines.append(f"[{name}]")

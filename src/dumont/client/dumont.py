@@ -22,12 +22,15 @@ from dumont.client.results import (
     ChunkKey,
     Happened,
     Health,
+    HistoryShown,
+    Keeping,
     Launch,
     OffersFound,
     OwnerKeys,
     PriceShown,
     ProviderShown,
     Receipt,
+    Retention,
     SyncAnswer,
     Tried,
     WorkspaceShown,
@@ -42,6 +45,7 @@ DRILL_S_MAX = 120.0
 CHECK_S_MAX = 120.0
 OFFERS_S_MAX = 60.0
 ADVICE_S_MAX = 60.0
+STORE_S_MAX = 120.0
 PROBE_S_MAX = 1800.0
 FOLLOW_EVERY_S = 0.5
 LOOK_EVERY_S = 0.02
@@ -121,10 +125,41 @@ class Dumont:
         """Create a workspace and have its machines rented; returns before it runs. Raises NameTaken."""
         return await self._post("/v1/workspaces", asdict(launch), WorkspaceShown)
 
-    async def remove(self, name: str) -> WorkspaceShown:
-        """Delete a workspace and let its machines go; returns once that is decided, not done."""
-        body = await self._send("DELETE", f"/v1/workspaces/{quote(name, safe='')}")
+    async def remove(self, name: str, keep_history: str = "") -> WorkspaceShown:
+        """Delete a workspace and let its machines go; returns once that is decided, not done.
+
+        `keep_history`: for how many days its history stays in the store, or `for-ever`; "" is as the server is set.
+        """
+        term = f"?keep_history={quote(keep_history, safe='')}" if keep_history else ""
+        body = await self._send("DELETE", f"/v1/workspaces/{quote(name, safe='')}{term}")
         return msgspec.json.decode(body, type=WorkspaceShown)
+
+    async def retention(self, name: str) -> Keeping:
+        """Which commits of a workspace the store keeps, and what the next round lets go."""
+        return await self._get(f"{_workspace(name)}/retention", Keeping, STORE_S_MAX)
+
+    async def keep(self, name: str, rules: Retention, *, dry_run: bool = False, agreed: bool = False) -> Keeping:
+        """Other rules for what the store keeps, from the next round on; `dry_run` only says what that would let go.
+
+        Raises BadInput when commits would go that stay by the rules that hold now, unless that is `agreed`.
+        """
+        wish = asdict(rules) | {"dry_run": dry_run, "agreed": agreed}
+        body = await self._send("PATCH", f"{_workspace(name)}/retention", wish, STORE_S_MAX)
+        return msgspec.json.decode(body, type=Keeping)
+
+    async def histories(self) -> list[HistoryShown]:
+        """What removed workspaces left in the store, the one removed first coming first."""
+        return await self._get("/v1/histories", list[HistoryShown], STORE_S_MAX)
+
+    async def keep_history(self, history: str, term: str) -> HistoryShown:
+        """Keep it for `term` from now on: a number of days, or `for-ever`. Raises NotStored, BadInput."""
+        body = await self._send("PATCH", f"/v1/histories/{quote(history, safe='')}", {"keep": term}, STORE_S_MAX)
+        return msgspec.json.decode(body, type=HistoryShown)
+
+    async def delete_history(self, history: str, again: str) -> HistoryShown:
+        """Delete it for good; returns once that is decided, not done. `again`: its name once more. Raises NotStored."""
+        path = f"/v1/histories/{quote(history, safe='')}?again={quote(again, safe='')}"
+        return msgspec.json.decode(await self._send("DELETE", path, None, STORE_S_MAX), type=HistoryShown)
 
     async def events(self, name: str, limit: int = 200) -> list[Happened]:
         """The newest `limit` events, oldest first."""
@@ -211,6 +246,10 @@ class Dumont:
         if response.is_success:
             return response.content
         raise read_problem(response.status_code, response.content)
+
+
+def _workspace(name: str) -> str:
+    return f"/v1/workspaces/{quote(name, safe='')}"
 
 
 def _branch(name: str, branch: str) -> str:

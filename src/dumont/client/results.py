@@ -108,6 +108,46 @@ class Retention:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CommitKept:
+    """A commit in the store. `at`: when it came. `taken`: it goes by other rules, and stays by those that hold now."""
+
+    id: str
+    at: str
+    taken: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Keeping:
+    """What the next round of upkeep makes of a workspace's commits by `rules`; `before`: those that held until now.
+
+    `history` is what the store calls it. `let_go`: the commits that go, oldest first; `why` says why none can go yet.
+    `takes`: commits go, or may, that stay by the rules `before`, so that somebody has to agree.
+    """
+
+    name: str
+    history: str
+    rules: Retention
+    before: Retention
+    kept: int
+    let_go: list[CommitKept]
+    takes: bool
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class HistoryShown:
+    """What a removed workspace left in the store, under the name `history`. `keep_until` None: for ever."""
+
+    history: str
+    workspace: str
+    removed_at: str
+    keep_until: str | None
+    deleting: bool
+    objects: int
+    bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class WorkspaceShown:
     """Everything known of a workspace now. `copies` counts replicas that hold the head's ack set, the primary included.
 

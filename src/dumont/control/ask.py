@@ -1,9 +1,11 @@
 """What people ask of the control plane: each ask changes what is *wanted*, and the control loop does the rest."""
 
+import asyncio
 import re
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from random import Random
 
 from dumont.clock import Clock
@@ -16,6 +18,7 @@ from dumont.control.vault import Vault
 from dumont.db.base import Database
 from dumont.errors import BadInput, NotPossibleHere, ProviderError
 from dumont.model.instance import InstanceState
+from dumont.model.past import KEPT, Past, kept_until
 from dumont.model.policy import Policy
 from dumont.model.workspace import State, Wanted, Workspace
 
@@ -27,7 +30,11 @@ WORKSPACE_PORTS = range(20_000, 28_000)
 
 @dataclass(frozen=True)
 class Parts:
-    """One server process, put together."""
+    """One server process, put together.
+
+    `kept` is how long a removed workspace's history stays when nobody says otherwise. `upkeep_due` is set when the
+    store is to be looked after at once.
+    """
 
     acts: Acts
     hub: Hub
@@ -36,6 +43,8 @@ class Parts:
     vault: Vault
     keyring: Keyring
     rng: Random
+    kept: timedelta = KEPT
+    upkeep_due: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def database(self) -> Database:
@@ -74,9 +83,17 @@ async def launch(parts: Parts, name: str, policy: Policy) -> Workspace:
     return await parts.database.workspace(name)
 
 
-async def remove(parts: Parts, name: str) -> Workspace:
-    """Have a workspace deleted and its machines let go. Harmless twice. Raises NoSuchWorkspace."""
+async def remove(parts: Parts, name: str, term: timedelta | None = None) -> Workspace:
+    """Have a workspace deleted and its machines let go, its history kept for `term`. Harmless twice.
+
+    Raises NoSuchWorkspace.
+    """
     row = await parts.database.workspace(name)
+    if row.state is not State.DELETED and (row.wanted is not Wanted.DELETED or term is not None):
+        now = parts.clock.now()
+        until = kept_until(now, parts.kept if term is None else term)
+        past = Past(workspace=name, generation=row.generation, removed_at=now, keep_until=until)
+        await parts.database.leave_past(past)
     if row.wanted is not Wanted.DELETED:
         await parts.database.want(name, Wanted.DELETED)
         await parts.acts.note(name, "removing", {})

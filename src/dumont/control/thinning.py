@@ -7,6 +7,8 @@ have to be restored from: that is never let go, whatever a policy says.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import msgspec
+
 from dumont.model.commit import CommitId
 from dumont.model.policy import Retention
 from dumont.model.workspace import State
@@ -45,6 +47,41 @@ def thin(records: Iterable[CommitRecord], retention: Retention, anchors: Anchors
     let_go = {record.commit.id for record in decide(ordered, policy, now_s).forgotten if not _is_held(record, anchors)}
     kept = [record for record in ordered if record.commit.id not in let_go]
     return Thinning(kept, [record for record in ordered if record.commit.id in let_go])
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What other rules would make of a workspace's commits, each list oldest first.
+
+    `taken`: those of `let_go` that would stay by the rules that hold now. `takes`: whether there are any, or whether
+    there may be, since nothing can go yet (`why`) and the other rules keep less.
+    """
+
+    kept: list[CommitRecord]
+    let_go: list[CommitRecord]
+    taken: list[CommitRecord]
+    takes: bool
+    why: str = ""
+
+
+def forecast(
+    records: Iterable[CommitRecord], present: Retention, wished: Retention, anchors: Anchors, now_s: int
+) -> Forecast:
+    """What the rules `wished` make of a workspace's `records`, beside those that hold now. As `thin`."""
+    known = list(records)
+    after = thin(known, wished, anchors, now_s)
+    stays = {record.commit.id for record in thin(known, present, anchors, now_s).kept}
+    taken = [record for record in after.forgotten if record.commit.id in stays]
+    takes = bool(taken) or (bool(after.why) and keeps_less(wished, present))
+    return Forecast(after.kept, after.forgotten, taken, takes, "" if wished.keeps_all else after.why)
+
+
+def keeps_less(one: Retention, other: Retention) -> bool:
+    """Whether there can be commits that `one` lets go and `other` keeps."""
+    if one.keeps_all or other.keeps_all:
+        return other.keeps_all and not one.keeps_all
+    pairs = zip(msgspec.structs.astuple(one), msgspec.structs.astuple(other), strict=True)
+    return any(fewer < more for fewer, more in pairs)
 
 
 def _obstacle(ordered: list[CommitRecord], retention: Retention, anchors: Anchors) -> str:

@@ -12,17 +12,20 @@ from dataclasses import dataclass, replace
 import structlog
 
 from dumont.control.act import Acts, Fact
+from dumont.control.clearing import Clearing
 from dumont.control.observe import Observatory
 from dumont.control.shell import outcome
 from dumont.control.thinning import RESTING, Anchors, Thinning, thin
 from dumont.control.vault import Vault
+from dumont.db.base import Database
 from dumont.errors import DumontError
 from dumont.model.commit import CommitId
 from dumont.model.policy import Retention
 from dumont.model.workspace import Wanted, Workspace
 from dumont.repository.apart import apart
 from dumont.repository.catalogue import Catalogue
-from dumont.repository.repository import Repository
+from dumont.repository.record import CommitRecord
+from dumont.repository.repository import Listing, Repository
 from dumont.repository.upkeep.arrivals import Arrivals, arrived, dated, read_arrivals, write_arrivals
 from dumont.repository.upkeep.forget import forget
 from dumont.repository.upkeep.labels import labelled
@@ -73,9 +76,8 @@ async def tidy(repo: Repository, order: Order) -> Tidied:
     somebody else prunes. To run it again carries on.
     """
     listing = await repo.catch_up()
-    records = await labelled(repo, listing)
-    arrivals = arrived(await read_arrivals(repo, listing), records, order.now_s)
-    thinning = thin(dated(records, arrivals), order.retention, order.anchors, order.now_s)
+    records, arrivals = await _dated(repo, listing, order.now_s)
+    thinning = thin(records, order.retention, order.anchors, order.now_s)
     await write_arrivals(repo, listing, arrivals)
     if thinning.forgotten:
         await require_sound(repo, thinning.kept)
@@ -84,14 +86,48 @@ async def tidy(repo: Repository, order: Order) -> Tidied:
     return Tidied(thinning, await prune(repo, Terms(order.now_s, order.grace_s, owner=OWNER, after=after)))
 
 
-class Upkeep:
-    """One server process's loop over all workspaces, one at a time, each in a thread of its own."""
+async def read_dated(repo: Repository, now_s: int) -> list[CommitRecord]:
+    """The commits with the times by which a round at `now_s` (Unix time) thins them. Changes nothing.
 
-    def __init__(self, acts: Acts, observatory: Observatory, vault: Vault, grace_s: int = GRACE_S) -> None:
+    Raises Corrupt, StoreError.
+    """
+    return (await _dated(repo, await repo.look(), now_s))[0]
+
+
+async def anchors_of(row: Workspace, database: Database, observatory: Observatory) -> Anchors:
+    """What a workspace may have to be restored from."""
+    relied = {branch.forked_from for branch in await database.branches(row.name)}
+    for instance in await database.instances(row.name):
+        if status := observatory.heard_of(instance.id).status:
+            relied |= {status.head, status.sealed, status.stored}
+    return Anchors(row.stored, frozenset(id for id in relied if id))
+
+
+def unlearned(repo: Repository) -> Repository:
+    """For work in another thread: with nothing learned, that nobody else uses."""
+    return replace(repo, catalogue=Catalogue(), learned=frozenset())
+
+
+class Upkeep:
+    """One server process's loop over all workspaces and pasts, one at a time, each in a thread of its own.
+
+    `due` is set when there is something to do at once.
+    """
+
+    def __init__(
+        self,
+        acts: Acts,
+        observatory: Observatory,
+        vault: Vault,
+        grace_s: int = GRACE_S,
+        due: asyncio.Event | None = None,
+    ) -> None:
         self._acts = acts
         self._database = acts.database
         self._observatory = observatory
         self._vault = vault
+        self._clearing = Clearing(acts, vault)
+        self._wake = due or asyncio.Event()
         self._grace_s = grace_s
         self._due: dict[str, float] = {}
         self._told: dict[str, str] = {}
@@ -99,11 +135,21 @@ class Upkeep:
     async def run(self) -> None:
         """Look after every workspace, for ever."""
         while True:
-            await self._acts.clock.sleep(LOOK_EVERY_S)
+            due = asyncio.create_task(self._wake.wait())
+            tick = asyncio.create_task(self._acts.clock.sleep(LOOK_EVERY_S))
+            try:
+                await asyncio.wait({due, tick}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                due.cancel()
+                tick.cancel()
+            self._wake.clear()
             await outcome(asyncio.create_task(self.round_all()), "a round of upkeep failed")
 
     async def round_all(self) -> None:
-        """Every workspace that is due. What one raises keeps no other's."""
+        """Every workspace that is due, and every past. What one raises keeps no other's."""
+        await outcome(
+            asyncio.create_task(self._clearing.round_all()), "removed workspaces' histories were not looked at"
+        )
         rows = await self._database.workspaces()
         for name in (self._due.keys() | self._told.keys()) - {row.name for row in rows}:
             self._due.pop(name, None)
@@ -124,7 +170,9 @@ class Upkeep:
     async def tidy(self, name: str) -> Tidied | None:
         """One round over a workspace's store now, whatever its age; None, and told on the timeline, when it failed."""
         row = await self._database.workspace(name)  # before the store is read: what it names is there by then
-        order = Order(row.policy.retention, await self._anchors(row), self._now_s(), self._grace_s)
+        order = Order(
+            row.policy.retention, await anchors_of(row, self._database, self._observatory), self._now_s(), self._grace_s
+        )
         repo = await self._repository(name)
         began = self._acts.clock.monotonic()
         try:
@@ -141,13 +189,6 @@ class Upkeep:
             await self._note(name, THINNED, done.facts() | {"took_ms": took_ms})
         return done
 
-    async def _anchors(self, row: Workspace) -> Anchors:
-        relied = {branch.forked_from for branch in await self._database.branches(row.name)}
-        for instance in await self._database.instances(row.name):
-            if status := self._observatory.heard_of(instance.id).status:
-                relied |= {status.head, status.sealed, status.stored}
-        return Anchors(row.stored, frozenset(id for id in relied if id))
-
     async def _age_s(self, name: str) -> int:
         """How many seconds ago its store was last looked after."""
         repo = await self._repository(name)
@@ -155,8 +196,7 @@ class Upkeep:
         return abs(self._now_s() - arrivals.looked_s)  # a clock that was far ahead must not put it off for years
 
     async def _repository(self, name: str) -> Repository:
-        """Its repository, for work in another thread: with nothing learned, that nobody else uses."""
-        return replace(await self._vault.open(name), catalogue=Catalogue(), learned=frozenset())
+        return unlearned(await self._vault.open(name))
 
     async def _complain(self, name: str, why: str) -> None:
         """On the timeline once, as long as it is the same."""
@@ -170,6 +210,12 @@ class Upkeep:
 
     def _now_s(self) -> int:
         return int(self._acts.clock.now().timestamp())
+
+
+async def _dated(repo: Repository, listing: Listing, now_s: int) -> tuple[list[CommitRecord], Arrivals]:
+    records = await labelled(repo, listing)
+    arrivals = arrived(await read_arrivals(repo, listing), records, now_s)
+    return dated(records, arrivals), arrivals
 
 
 async def _read_arrivals(repo: Repository) -> Arrivals:

@@ -2,7 +2,10 @@
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
 
+from dumont.db.base import Database
 from dumont.errors import AlreadyStored, NotStored
 from dumont.repository.keys import Keys, Slot, wrap_with_key
 from dumont.repository.repository import (
@@ -18,20 +21,42 @@ from dumont.repository.repository import (
 from dumont.store.base import Store
 from dumont.store.prefix import PrefixStore, workspace_prefix
 
+Place: TypeAlias = Callable[[str], Awaitable[str]]
+"""What the store calls the history of the workspace that has this name now (`model.workspace.folder_of`)."""
 LEARNED_MAX = 4
 """Catalogues that are held at once: one takes some hundred bytes for each chunk of its workspace's history."""
+
+
+def placed_by(database: Database) -> Place:
+    """As the database says: a new workspace does not go on where a removed one of its name left off."""
+
+    async def place(workspace: str) -> str:
+        return (await database.workspace(workspace)).folder
+
+    return place
+
+
+async def by_name(workspace: str) -> str:
+    """Where each name is used once."""
+    return workspace
 
 
 class Vault:
     """`key` (32 bytes) is the server's. It never leaves the server: instances get the keys of their own workspace."""
 
-    def __init__(self, store: Store, key: bytes, entropy: Entropy) -> None:
+    def __init__(self, store: Store, key: bytes, entropy: Entropy, place: Place = by_name) -> None:
         self._store = store
+        self._place = place
         self._key = key
         self._entropy = entropy
         self._keys: dict[str, Keys] = {}
         self._learned: OrderedDict[str, Repository] = OrderedDict()
         self._turns: dict[str, asyncio.Lock] = {}
+
+    @property
+    def store(self) -> Store:
+        """All of it, of every workspace."""
+        return self._store
 
     async def open(self, workspace: str) -> Repository:
         """The workspace's repository, made at first use, its catalogue empty. Harmless when others do the same.
@@ -39,10 +64,11 @@ class Vault:
         One that was deleted meanwhile is made anew: its keys open nothing any more. Raises StoreError, and WrongKey
         when it was made under another key than the server's.
         """
-        part = PrefixStore(self._store, workspace_prefix(workspace))
-        keys = self._keys.get(workspace)
+        folder = await self._place(workspace)
+        part = PrefixStore(self._store, workspace_prefix(folder))
+        keys = self._keys.get(folder)
         if keys is None or not await part.exists(marker_key(keys.repository)):
-            keys = self._keys[workspace] = await self._unlocked(part)
+            keys = self._keys[folder] = await self._unlocked(part)
         return Repository(part, keys, self._entropy)
 
     async def learned(self, workspace: str) -> Repository:
@@ -59,6 +85,10 @@ class Vault:
             while len(self._learned) > LEARNED_MAX:
                 self._learned.popitem(last=False)
             return repo
+
+    def drop(self, folder: str) -> None:
+        """Forget the keys of a history that was deleted."""
+        self._keys.pop(folder, None)
 
     async def _unlocked(self, part: Store) -> Keys:
         try:

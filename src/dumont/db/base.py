@@ -9,6 +9,7 @@ from dumont.model.event import Event
 from dumont.model.instance import Instance
 from dumont.model.observed import BidPoint, CapacityAnswer, Look
 from dumont.model.offer import PricePoint
+from dumont.model.past import Past
 from dumont.model.workspace import Wanted, Workspace
 
 
@@ -23,7 +24,10 @@ class Database(Protocol):
     """
 
     async def add_workspace(self, workspace: Workspace) -> None:
-        """Raises NameTaken. The name of a deleted workspace is free again, but its epochs go on where they were."""
+        """Raises NameTaken. The name of a deleted workspace is free again, but its epochs go on where they were.
+
+        The new one is of the next generation.
+        """
 
     async def workspace(self, name: str) -> Workspace:
         """Also a deleted one. Raises NoSuchWorkspace."""
@@ -70,6 +74,23 @@ class Database(Protocol):
 
     async def branches(self, workspace: str) -> list[Branch]:
         """Oldest first."""
+
+    async def leave_past(self, past: Past) -> None:
+        """What becomes of the history of a workspace that is to be deleted; the last word counts, until it ends.
+
+        Written down before the wish: who is killed between the two leaves no history without a record.
+        """
+
+    async def pasts(self) -> list[Past]:
+        """Those whose workspace is deleted, in the order in which they were removed."""
+
+    async def change_past(self, seen: Past, to: Past) -> bool:
+        """Set `keep_until` and `ending`. False, and nothing is changed, when the record is no longer as the caller saw
+        it, when it is ending, or while its workspace is not deleted: a new one of the same name is another.
+        """
+
+    async def drop_past(self, past: Past) -> None:
+        """Forget one that is ending: nothing is left of it. Harmless twice."""
 
     async def close(self) -> None:
         """Give everything back that is held open; nothing may be asked afterwards."""

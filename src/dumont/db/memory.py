@@ -12,6 +12,7 @@ from dumont.model.event import Event
 from dumont.model.instance import Instance, InstanceState
 from dumont.model.observed import BidPoint, CapacityAnswer, Look
 from dumont.model.offer import PricePoint
+from dumont.model.past import Past
 from dumont.model.workspace import State, Wanted, Workspace
 
 _ORDER = list(InstanceState)
@@ -32,6 +33,7 @@ class MemoryDatabase:
         self._bids: dict[tuple[str, datetime], BidPoint] = {}
         self._capacities: dict[tuple[str, datetime], CapacityAnswer] = {}
         self._looks: dict[str, Look] = {}
+        self._pasts: dict[tuple[str, int], Past] = {}
 
     async def close(self) -> None:
         """Nothing to give back."""
@@ -41,7 +43,8 @@ class MemoryDatabase:
         if before is not None and before.state is not State.DELETED:
             raise NameTaken(f"a workspace named {workspace.name} exists; pick another name")
         epoch = max(before.epoch if before else 0, workspace.epoch)
-        self._workspaces[workspace.name] = replace(workspace, epoch=epoch)
+        generation = before.generation + 1 if before else workspace.generation
+        self._workspaces[workspace.name] = replace(workspace, epoch=epoch, generation=generation)
 
     async def workspace(self, name: str) -> Workspace:
         if name not in self._workspaces:
@@ -151,6 +154,28 @@ class MemoryDatabase:
     async def branches(self, workspace: str) -> list[Branch]:
         return sorted(self._branches.get(workspace, {}).values(), key=lambda branch: (branch.created_at, branch.name))
 
+    async def leave_past(self, past: Past) -> None:
+        before = self._pasts.get((past.workspace, past.generation))
+        if before is None or not before.ending:
+            self._pasts[past.workspace, past.generation] = past
+
+    async def pasts(self) -> list[Past]:
+        found = [past for past in self._pasts.values() if not self._is_alive(past)]
+        return sorted(found, key=lambda past: (past.removed_at, past.workspace, past.generation))
+
+    async def change_past(self, seen: Past, to: Past) -> bool:
+        key = (seen.workspace, seen.generation)
+        present = self._pasts.get(key)
+        if present is None or present.ending or present.keep_until != seen.keep_until or self._is_alive(seen):
+            return False
+        self._pasts[key] = replace(present, keep_until=to.keep_until, ending=to.ending)
+        return True
+
+    async def drop_past(self, past: Past) -> None:
+        present = self._pasts.get((past.workspace, past.generation))
+        if present is not None and present.ending:
+            del self._pasts[past.workspace, past.generation]
+
     async def add_prices(self, points: Iterable[PricePoint]) -> None:
         for point in points:
             key = (point.at, point.provider, point.product, point.region, point.spot)
@@ -196,6 +221,10 @@ class MemoryDatabase:
     async def drop_observed(self, before: datetime) -> None:
         self._bids = _without_old(self._bids, before)
         self._capacities = _without_old(self._capacities, before)
+
+    def _is_alive(self, past: Past) -> bool:
+        row = self._workspaces.get(past.workspace)
+        return row is not None and row.generation == past.generation and row.state is not State.DELETED
 
     def _as_seen(self, seen: Workspace) -> Workspace | None:
         """The row, if it still has the epoch and the version of the ack set that the caller saw."""

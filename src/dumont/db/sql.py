@@ -25,6 +25,7 @@ from dumont.model.event import Event
 from dumont.model.instance import Instance, InstanceState
 from dumont.model.observed import BidPoint, CapacityAnswer, Look
 from dumont.model.offer import PricePoint
+from dumont.model.past import Past
 from dumont.model.workspace import State, Wanted, Workspace
 
 BUSY_TIMEOUT_S = 15
@@ -77,7 +78,7 @@ class SqlDatabase:
             freed = sa.update(tables.workspaces).where(
                 _WORKSPACE.name == workspace.name, _WORKSPACE.state == State.DELETED.value
             )
-            if not await self._write(freed.values({**row, "epoch": epoch})):
+            if not await self._write(freed.values({**row, "epoch": epoch, "generation": _WORKSPACE.generation + 1})):
                 raise NameTaken(f"a workspace named {workspace.name} exists; pick another name") from error
 
     async def workspace(self, name: str) -> Workspace:
@@ -176,6 +177,33 @@ class SqlDatabase:
         ordered = query.order_by(tables.branches.c.created_at, tables.branches.c.name)
         return [tables.branch_of(row) for row in await self._read(ordered)]
 
+    async def leave_past(self, past: Past) -> None:
+        known = sa.update(tables.pasts).where(
+            _PAST.workspace == past.workspace, _PAST.generation == past.generation, ~_PAST.ending
+        )
+        if not await self._write(known.values(asdict(past))):
+            await self._add_new(tables.pasts, [asdict(past)])
+
+    async def pasts(self) -> list[Past]:
+        query = sa.select(tables.pasts).where(~_is_alive())
+        ordered = query.order_by(_PAST.removed_at, _PAST.workspace, _PAST.generation)
+        return [Past(**row) for row in await self._read(ordered)]
+
+    async def change_past(self, seen: Past, to: Past) -> bool:
+        unchanged = sa.update(tables.pasts).where(
+            _PAST.workspace == seen.workspace,
+            _PAST.generation == seen.generation,
+            _PAST.keep_until.is_(None) if seen.keep_until is None else _PAST.keep_until == seen.keep_until,
+            ~_PAST.ending,
+            ~_is_alive(),
+        )
+        return await self._write(unchanged.values(keep_until=to.keep_until, ending=to.ending)) == 1
+
+    async def drop_past(self, past: Past) -> None:
+        same = sa.and_(_PAST.workspace == past.workspace, _PAST.generation == past.generation, _PAST.ending)
+        async with self._engine.begin() as connection:
+            await connection.execute(sa.delete(tables.pasts).where(same))
+
     async def add_prices(self, points: Iterable[PricePoint]) -> None:
         for point in points:
             try:
@@ -264,6 +292,13 @@ _PRICE = tables.prices.c
 _BID = tables.bids.c
 _CAPACITY = tables.capacities.c
 _LOOK = tables.looks.c
+_PAST = tables.pasts.c
+
+
+def _is_alive() -> sa.ColumnElement[bool]:
+    """Whether the very workspace that a past would be of is not deleted yet."""
+    same = sa.and_(_WORKSPACE.name == _PAST.workspace, _WORKSPACE.generation == _PAST.generation)
+    return sa.exists().where(same, _WORKSPACE.state != State.DELETED.value)
 
 
 def _last_of(table: sa.Table, name: str) -> sa.ScalarSelect[Any]:

@@ -61,6 +61,17 @@ workspaces = sa.Table(
     sa.Column("http_port", sa.Integer, nullable=False),
     sa.Column("host_key", sa.Text, nullable=False),
     sa.Column("owner_keys", sa.Text, nullable=False),
+    sa.Column("generation", sa.Integer, nullable=False, server_default="1"),
+)
+
+pasts = sa.Table(
+    "past",
+    metadata,
+    sa.Column("workspace", sa.Text, primary_key=True),
+    sa.Column("generation", sa.Integer, primary_key=True),
+    sa.Column("removed_at", Utc, nullable=False),
+    sa.Column("keep_until", Utc),
+    sa.Column("ending", sa.Boolean, nullable=False),
 )
 
 instances = sa.Table(
@@ -167,6 +178,7 @@ def row_of_workspace(workspace: Workspace) -> dict[str, Any]:
         "ack_version": workspace.ack_version,
         "switching_to": workspace.switching_to,
         "promoted_at": workspace.promoted_at,
+        "generation": workspace.generation,
         **description_of(workspace),
     }
 
@@ -205,6 +217,7 @@ def workspace_of(row: Mapping[str, Any]) -> Workspace:
         http_port=row["http_port"],
         host_key=row["host_key"],
         owner_keys=msgspec.json.decode(row["owner_keys"], type=tuple[str, ...]),
+        generation=row["generation"],
     )
 
 

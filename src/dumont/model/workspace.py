@@ -49,7 +49,8 @@ class Workspace:
     compare-and-set.
 
     `switching_to` names the instance that a switchover of this epoch moves to. `single_copy_since` is set while
-    only one replica holds the head. `stored` is the newest commit that the store confirmed.
+    only one replica holds the head. `stored` is the newest commit that the store confirmed. `generation` counts the
+    workspaces that there have been of this name, this one included: each has a history of its own.
     """
 
     name: str
@@ -69,6 +70,16 @@ class Workspace:
     http_port: int = 0
     host_key: str = ""
     owner_keys: tuple[str, ...] = ()
+    generation: int = 1
+
+    @property
+    def folder(self) -> str:
+        return folder_of(self.name, self.generation)
+
+
+def folder_of(name: str, generation: int) -> str:
+    """What the store calls the history of that workspace. No name holds a dot, so that no two are called the same."""
+    return name if generation == 1 else f"{name}.{generation}"
 
 
 def move(workspace: Workspace, to: State) -> Workspace:

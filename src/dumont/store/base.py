@@ -35,6 +35,17 @@ class Store(Protocol):
 
 
 @runtime_checkable
+class HasFolders(Protocol):
+    """A store in which folders stay when their last object is deleted.
+
+    `drop_folders` removes, durably, the empty ones under `prefix`, where nobody may be writing any more; others stay.
+    Raises BadInput, StoreError.
+    """
+
+    async def drop_folders(self, prefix: str) -> None: ...
+
+
+@runtime_checkable
 class ReadsInto(Protocol):
     """A store on this machine, whose objects a thread that may wait reads straight into memory that is there already.
 

@@ -106,6 +106,22 @@ class DirectoryStore:
         """Remove the object at `key`, durably; harmless when there is none."""
         await asyncio.to_thread(self._delete, self._path(key))
 
+    async def drop_folders(self, prefix: str) -> None:
+        """Remove the empty folders under `prefix`, durably, and its own; nobody may be writing there any more."""
+        await asyncio.to_thread(self._drop_folders, self._path(prefix.rstrip("/")))
+
+    def _drop_folders(self, path: Path) -> None:
+        with _in_words(path):
+            for folder, _folders, _files in os.walk(path, topdown=False):
+                try:
+                    os.rmdir(folder)
+                except OSError as error:
+                    if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
+                        raise
+            self._lasting = {one for one in self._lasting if not one.is_relative_to(path)}
+            if path.parent.is_dir():
+                _flush_folder(path.parent)
+
     def _path(self, key: str) -> Path:
         if any(part.startswith(".") for part in checked_key(key).split("/")):
             raise BadInput(f"{key[:80]!r} is not the key of an object: a part begins with a dot")

@@ -54,6 +54,6 @@ def checked_range(start: int, length: int) -> None:
         raise BadInput(f"{length} bytes from {start} are no range of an object")
 
 
-def workspace_prefix(workspace: str) -> str:
-    """Where a workspace's objects lie in the store."""
-    return f"workspaces/{workspace}/"
+def workspace_prefix(folder: str) -> str:
+    """Where a workspace's objects lie in the store. `folder` is what `model.workspace.folder_of` calls it."""
+    return f"workspaces/{folder}/"
