@@ -27,10 +27,11 @@ from dumont.model.event import Event
 from dumont.model.instance import InstanceState
 from dumont.model.workspace import State, Wanted
 from tests.contract.observed import NEED, ObservedContract, Reopen, Time, numbers, spot_offer, watch
+from tests.contract.pasts import PastsContract
 from tests.records import AT, a_price, a_workspace, an_instance
 
 
-class DatabaseContract(ObservedContract):
+class DatabaseContract(ObservedContract, PastsContract):
     """What every driver promises. A subclass supplies `reopen`: close what is open, and open the same records."""
 
     @pytest.fixture

@@ -137,3 +137,45 @@ def test_rm_asks_first_and_then_lets_everything_go(stage: Stage) -> None:
     assert stage.ask("rm", "gone").returncode == 1
     assert stage.json("rm", "gone", "--yes") == {"name": "gone", "gone": True}
     assert [shown["name"] for shown in stage.json("ls")] == ["train"]
+
+
+def test_what_the_store_keeps_can_be_changed_of_a_workspace_that_runs(stage: Stage) -> None:
+    """Nobody knows at launch how much history a year of work will want."""
+    assert "60 newest, 48 hourly, 14 daily, 8 weekly" in stage.dumont("keep", "train")
+    assert "Nothing can go yet: no primary has said yet what it stored" in stage.dumont("keep", "train")
+    tried = stage.json("keep", "train", "last=7,daily=14", "--dry-run")
+    assert (tried["rules"]["last"], tried["before"]["last"], tried["takes"]) == (7, 60, True)
+    refused = stage.ask("keep", "train", "last=7,daily=14")
+    assert refused.returncode == 1 and "say --yes" in refused.stderr
+    assert stage.json("show", "train")["retention"]["last"] == 60
+    assert "7 newest, 14 daily" in stage.dumont("keep", "train", "last=7,daily=14", "--yes")
+    assert stage.json("show", "train")["retention"] == {"last": 7, "hourly": 0, "daily": 14, "weekly": 0}
+    assert stage.json("keep", "train", "all")["rules"]["last"] == 0, "to keep more needs no word"
+    assert "is no rule of what to keep" in stage.ask("keep", "train", "monthly=3").stderr
+    assert "keeps 0 to 10000 commits" in stage.ask("keep", "train", "last=10001").stderr
+    events = [event["facts"] for event in stage.json("events", "train") if event["kind"] == "retention_changed"]
+    assert [facts["rules"] for facts in events] == ["last=7,daily=14", "all"]
+
+
+def test_a_removed_workspaces_history_is_listed_kept_and_deleted_on_request(stage: Stage) -> None:
+    """It is what `rm` leaves; nobody should have to look for it on the disk."""
+    assert "say 0 to 36500 days" in stage.ask("rm", "train", "--yes", "--keep-history", "a while").stderr
+    stage.dumont("launch", "brief")
+    stage.json("rm", "brief", "--yes", "--keep-history", "for-ever")
+    (one,) = [one for one in stage.json("history") if one["history"] == "brief"]
+    assert one["keep_until"] is None and one["objects"] > 0 and one["bytes"] > 0
+    assert "for ever" in stage.dumont("history", "brief")
+    restore = f"dumont snapshot ls {stage.path / 'store/workspaces/brief'} --key-file"
+    assert restore in stage.dumont("history", "brief")
+    assert stage.json("history", "brief", "--keep", "3")["keep_until"] is not None
+    refused = stage.ask("history", "brief", "--delete")
+    assert refused.returncode == 1 and "say --again brief" in refused.stderr
+    assert "nothing was deleted" in stage.ask("history", "brief", "--delete", "--again", "breif").stderr
+    assert (stage.path / "store/workspaces/brief/config").exists()
+    stage.dumont("launch", "brief")
+    done = stage.json("history", "brief", "--delete", "--again", "brief")
+    assert done == {"history": "brief", "gone": True, "bytes": one["bytes"]}
+    assert not (stage.path / "store/workspaces/brief").exists()
+    assert (stage.path / "store/workspaces/brief.2/config").exists(), "that of the new one"
+    assert "left a history train" in stage.ask("history", "train", "--delete", "--again", "train").stderr
+    stage.json("rm", "brief", "--yes")

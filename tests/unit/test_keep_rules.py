@@ -1,7 +1,9 @@
 """What `dumont launch --keep` understands, and how `dumont show` tells it."""
 
 import pytest
+from pydantic import ValidationError
 
+from dumont.api.retention import RulesWish
 from dumont.cli.launch import read_retention
 from dumont.client.results import Retention
 from dumont.errors import BadInput
@@ -38,3 +40,11 @@ def test_the_usual_rules_are_the_same_for_a_person_and_for_the_server() -> None:
     assert (ours.last, ours.hourly, ours.daily, ours.weekly) == (
         theirs.last, theirs.hourly, theirs.daily, theirs.weekly,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("body", [{"dialy": 3}, {"last": "3"}, {"last": 3.5}, {"last": True}, {"agreed": "yes"}])
+def test_a_wish_that_is_not_understood_whole_is_refused_by_the_api(body: dict[str, object]) -> None:
+    """A rule with a slip in its name would be left out in silence, and other commits go than was meant."""
+    with pytest.raises(ValidationError, match=next(iter(body))):
+        RulesWish.model_validate(body)
+    assert RulesWish.model_validate({"daily": 3}).daily == 3

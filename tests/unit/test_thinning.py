@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dumont.control import thinning
-from dumont.control.thinning import Anchors, Thinning, thin
+from dumont.control.thinning import Anchors, Thinning, forecast, keeps_less, thin
 from dumont.model.commit import Commit, CommitId
 from dumont.model.policy import Retention
 from dumont.repository.record import VERSION, CommitRecord
@@ -132,3 +132,44 @@ def test_without_anchors_the_property_would_be_broken() -> None:
     found = Thinning([one.record for one in careless.kept], careless.forgotten)
     with pytest.raises(AssertionError):
         check_never_dropped(found, MINUTES, stored(500))
+
+
+@given(st.lists(st.integers(0, 4), min_size=8, max_size=8), st.integers(0, 90), st.integers(1, 60))
+def test_a_forecast_tells_all_that_goes_and_what_only_the_change_takes(
+    counts: list[int], newest: int, anchor: int
+) -> None:
+    """A person agrees to what is told: nothing else may go, and nothing that goes may be left out."""
+    records = [commit(seq, (90 - seq) * 7 * HOUR_S) for seq in range(1, newest + 1)]
+    present, wished = Retention(*counts[:4]), Retention(*counts[4:])
+    found = forecast(records, present, wished, stored(anchor), NOW_S)
+    now, then = (thin(records, rules, stored(anchor), NOW_S) for rules in (present, wished))
+    assert (found.kept, found.let_go) == (then.kept, then.forgotten)
+    assert seqs(found.taken) == [seq for seq in seqs(then.forgotten) if seq in seqs(now.kept)]
+    assert found.takes or not found.taken
+    if not keeps_less(wished, present):
+        assert not found.takes, "who keeps more has nothing to agree to"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "less"),
+    [
+        (Retention(3, 0, 0, 0), Retention(2, 0, 0, 0), False),
+        (Retention(3, 0, 0, 0), Retention(2, 1, 0, 0), True),
+        (Retention(3, 0, 0, 0), NOTHING, True),
+        (NOTHING, Retention(3, 0, 0, 0), False),
+        (NOTHING, NOTHING, False),
+        (Retention(), Retention(), False),
+    ],
+)
+def test_rules_keep_less_when_any_of_them_does(one: Retention, other: Retention, less: bool) -> None:
+    """Nothing but zeros keeps everything, and so more than any number."""
+    assert keeps_less(one, other) is less
+
+
+def test_while_nothing_can_be_foretold_less_has_to_be_agreed_to() -> None:
+    """A workspace that was just launched has stored nothing yet; by tomorrow the rules have taken what they take."""
+    found = forecast(MINUTES, Retention(), Retention(1, 0, 0, 0), Anchors(None), NOW_S)
+    assert (found.let_go, found.takes, found.why) == ([], True, "no primary has said yet what it stored")
+    assert not forecast(MINUTES, Retention(1, 0, 0, 0), Retention(), Anchors(None), NOW_S).takes
+    everything = forecast(MINUTES, Retention(), NOTHING, stored(600), NOW_S)
+    assert (everything.takes, everything.why) == (False, "")

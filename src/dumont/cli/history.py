@@ -30,33 +30,40 @@ def history(
     if keep and delete:
         fail(BadInput(_("Say either --keep or --delete.")), as_json=as_json)
     if keep:
-        _shown([call(lambda dumont: dumont.keep_history(name, keep), as_json=as_json)], as_json)
+        _show(call(lambda dumont: dumont.keep_history(name, keep), as_json=as_json), as_json)
         return
     if delete:
         _delete(name, again, wait_s, as_json)
         return
     found = call(lambda dumont: dumont.histories(), as_json=as_json)
     if name:
-        found = [_only(found, name, as_json)]
-    _shown(found, as_json)
-    if name and not as_json:
-        _tell_restore(found[0])
-
-
-def _shown(found: list[HistoryShown], as_json: bool) -> None:
-    if as_json:
+        one = _only(found, name, as_json)
+        _show(one, as_json)
+        if not as_json and not one.deleting:
+            _tell_restore(one)
+    elif as_json:
         print_json(found)
-        return
-    if not found:
+    elif found:
+        _list(found)
+    else:
         console.print(_("No removed workspace left a history."))
-        return
+
+
+def _show(one: HistoryShown, as_json: bool) -> None:
+    if as_json:
+        print_json(one)
+    else:
+        _list([one])
+
+
+def _list(found: list[HistoryShown]) -> None:
     rows = table(_("HISTORY"), _("REMOVED"), _("KEPT UNTIL"), _("OBJECTS"), _("SIZE"))
     for one in found:
-        rows.add_row(one.history, instant(one.removed_at), until(one), number(one.objects), size(one.bytes))
+        rows.add_row(one.history, instant(one.removed_at), _until(one), number(one.objects), size(one.bytes))
     console.print(rows)
 
 
-def until(one: HistoryShown) -> str:
+def _until(one: HistoryShown) -> str:
     """Until when it is kept, in the reader's language."""
     if one.deleting:
         return _("being deleted")
@@ -64,8 +71,6 @@ def until(one: HistoryShown) -> str:
 
 
 def _tell_restore(one: HistoryShown) -> None:
-    if one.deleting:
-        return
     home = find_home()
     place, key = home.store / "workspaces" / one.history, home.keys / "store.key"
     console.print(_("Its commits, and how to get one back:"))
@@ -79,7 +84,7 @@ def _delete(name: str, again: str, wait_s: float, as_json: bool) -> None:
         if as_json or not sys.stdin.isatty():
             why = _("Nothing was deleted: say --again {name} to delete it for good.").format(name=name)
             fail(BadInput(why), as_json=as_json)
-        _shown([one], as_json)
+        _list([one])
         again = typer.prompt(_("Nothing brings it back. Type its name again to delete it"), err=True)
     left = call(lambda dumont: _deleted(dumont, name, again, wait_s), as_json=as_json)
     if as_json:
