@@ -3,6 +3,7 @@
 DumontError
 ├── BadInput            what a person or a program gave us does not make sense
 │   ├── NoSuchWorkspace
+│   ├── NoSuchHistory
 │   └── NameTaken
 ├── IllegalMove         a state change that the table of moves does not hold
 ├── Fenced              a higher epoch exists; this replica must stop
@@ -33,6 +34,10 @@ class BadInput(DumontError):
 
 class NoSuchWorkspace(BadInput):
     """There is no workspace of that name. `dumont ls` lists them."""
+
+
+class NoSuchHistory(BadInput):
+    """No removed workspace left a history of that name. `dumont history` lists them."""
 
 
 class NameTaken(BadInput):

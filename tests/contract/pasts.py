@@ -77,6 +77,14 @@ class PastsContract:
         await remove(database)
         assert [past.folder for past in await database.pasts()] == ["vox", "vox.2"]
 
+    async def test_a_generation_that_is_asked_for_is_not_gone_below(self, database: Database) -> None:
+        """A database that was restored from an old copy may not know of what lies in the store."""
+        await database.add_workspace(replace(a_workspace(), generation=5))
+        for asked, given in ((3, 6), (9, 9)):
+            await remove(database)
+            await database.add_workspace(replace(a_workspace(), generation=asked))
+            assert (await database.workspace("vox")).generation == given
+
     async def test_only_a_past_that_is_ending_is_forgotten(self, database: Database) -> None:
         """A history that nobody knows of would lie there for ever."""
         await database.add_workspace(a_workspace())

@@ -16,7 +16,7 @@ from dumont.control.observe import Observatory
 from dumont.control.upkeep import LOOK_EVERY_S, ROUND_EVERY_S, Upkeep
 from dumont.control.vault import Vault, placed_by
 from dumont.db.memory import MemoryDatabase
-from dumont.errors import BadInput, NotStored, StoreError
+from dumont.errors import BadInput, NoSuchHistory, StoreError
 from dumont.model.commit import Commit, CommitId
 from dumont.model.past import FOR_EVER
 from dumont.model.policy import Policy, Retention
@@ -66,7 +66,7 @@ class Server:
         acts = Acts(self.database, {}, landing, self.clock, Random(1))
         vault = Vault(self.store, bytes(32), Random(self.clock.time).randbytes, placed_by(self.database))
         hub = Bell()
-        self.parts = Parts(acts, hub, observatory, None, vault, None, Random(1))  # type: ignore[arg-type]
+        self.parts = Parts(acts, hub, observatory, None, vault, NoKeys(), Random(1))  # type: ignore[arg-type]
         self.upkeep = Upkeep(acts, observatory, vault, due=self.parts.upkeep_due)
 
     async def launch(self, commits: int) -> None:
@@ -103,6 +103,13 @@ class Server:
 
     async def events(self, kind: str) -> list[dict[str, object]]:
         return [dict(event.facts) for event in await self.database.events("train") if event.kind == kind]
+
+
+class NoKeys:
+    """Nobody may log in."""
+
+    def keys(self) -> tuple[str, ...]:
+        return ()
 
 
 class Bell:
@@ -236,7 +243,7 @@ async def test_it_is_deleted_at_once_only_when_its_name_is_said_again(server: Se
     await keeping.end(server.parts, "train", "train")  # again, while it is going on
     await server.upkeep.round_all()
     assert not await server.objects("train")
-    with pytest.raises(NotStored, match="no removed workspace left a history train"):
+    with pytest.raises(NoSuchHistory, match="no removed workspace left a history train"):
         await keeping.end(server.parts, "train", "train")
 
 
@@ -265,7 +272,7 @@ async def test_what_lives_cannot_be_deleted_by_its_name(server: Server) -> None:
     """`dumont rm` is for that: it asks, and leaves a time to think."""
     await server.launch(1)
     for _ in range(2):
-        with pytest.raises(NotStored):
+        with pytest.raises(NoSuchHistory):
             await keeping.end(server.parts, "train", "train")
         await ask.remove(server.parts, "train")  # its machines still run
     await server.pass_days(90)
@@ -280,7 +287,7 @@ async def test_a_new_workspace_of_the_name_has_a_history_of_its_own(server: Serv
     assert (await server.database.workspace("train")).wanted is Wanted.RUNNING
     assert await server.kept() == [1, 2]
     assert [kept.past.folder for kept in await keeping.histories(server.parts)] == ["train"]
-    with pytest.raises(NotStored):
+    with pytest.raises(NoSuchHistory):
         await keeping.end(server.parts, "train.2", "train.2")
     await keeping.end(server.parts, "train", "train")
     await server.upkeep.round_all()
@@ -336,3 +343,15 @@ async def test_a_server_killed_between_the_record_and_the_wish_has_removed_nothi
     await server.remove(FOR_EVER)
     await server.pass_days(3)
     assert await server.objects("train") and len(await keeping.histories(server.parts)) == 1
+
+
+async def test_a_launch_goes_past_histories_that_the_database_does_not_know(server: Server) -> None:
+    """It may have been restored from an old copy, or be a new one over an old store: nobody's commits are mixed."""
+    await server.launch(2)
+    await server.remove()
+    await server.launch(1)
+    server.database = MemoryDatabase(server.clock)
+    server.restart()
+    row = await ask.launch(server.parts, "train", Policy())
+    assert row.folder == "train.3"
+    assert await server.kept() == [] and await server.objects("train") and await server.objects("train.2")

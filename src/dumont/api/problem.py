@@ -9,6 +9,7 @@ from dumont.errors import (
     DumontError,
     NameTaken,
     NoCapacity,
+    NoSuchHistory,
     NoSuchWorkspace,
     NotPossibleHere,
     NotStored,
@@ -19,6 +20,7 @@ from dumont.i18n import _
 
 _STATUS: tuple[tuple[type[DumontError], int], ...] = (
     (NoSuchWorkspace, 404),
+    (NoSuchHistory, 404),
     (NameTaken, 409),
     (NotStored, 404),
     (BadInput, 422),
@@ -42,6 +44,8 @@ def _words(error: DumontError) -> tuple[str, str]:
     match error:
         case NoSuchWorkspace():
             return _("No such workspace"), _("`dumont ls` lists the workspaces there are.")
+        case NoSuchHistory():
+            return _("No such history"), _("`dumont history` lists the histories there are.")
         case NameTaken():
             return _("That name is taken"), _("Pick another name, or remove the workspace with `dumont rm` first.")
         case NotStored():

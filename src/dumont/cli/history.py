@@ -10,7 +10,7 @@ from dumont.cli.call import Json, call, fail
 from dumont.cli.output import console, instant, number, print_json, size, table
 from dumont.client import Dumont, find_home
 from dumont.client.results import HistoryShown
-from dumont.errors import BadInput, NotStored
+from dumont.errors import BadInput, NoSuchHistory
 from dumont.i18n import _
 
 LOOK_EVERY_S = 0.2
@@ -109,5 +109,5 @@ async def _deleted(dumont: Dumont, name: str, again: str, wait_s: float) -> Hist
 def _only(found: list[HistoryShown], name: str, as_json: bool) -> HistoryShown:
     one = next((one for one in found if one.history == name), None)
     if one is None:
-        fail(NotStored(_("No removed workspace left a history {name}.").format(name=name)), as_json=as_json)
+        fail(NoSuchHistory(_("No removed workspace left a history {name}.").format(name=name)), as_json=as_json)
     return one

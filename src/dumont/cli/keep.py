@@ -55,6 +55,7 @@ def _tell(found: Keeping, *, as_json: bool) -> None:
     console.print(_("{name}: the store keeps {rules}.").format(name=found.name, rules=kept_words(found.before)))
     if found.rules != found.before:
         console.print(_("It would keep {rules}.").format(rules=kept_words(found.rules)))
+    console.print(_("Its place in the store: {place}").format(place=f"workspaces/{found.history}"))
     _list(found)
 
 

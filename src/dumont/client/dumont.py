@@ -152,12 +152,15 @@ class Dumont:
         return await self._get("/v1/histories", list[HistoryShown], STORE_S_MAX)
 
     async def keep_history(self, history: str, term: str) -> HistoryShown:
-        """Keep it for `term` from now on: a number of days, or `for-ever`. Raises NotStored, BadInput."""
+        """Keep it for `term` from now on: a number of days, or `for-ever`. Raises NoSuchHistory, BadInput."""
         body = await self._send("PATCH", f"/v1/histories/{quote(history, safe='')}", {"keep": term}, STORE_S_MAX)
         return msgspec.json.decode(body, type=HistoryShown)
 
     async def delete_history(self, history: str, again: str) -> HistoryShown:
-        """Delete it for good; returns once that is decided, not done. `again`: its name once more. Raises NotStored."""
+        """Delete it for good; returns once that is decided, not done. `again`: its name once more.
+
+        Raises NoSuchHistory, BadInput.
+        """
         path = f"/v1/histories/{quote(history, safe='')}?again={quote(again, safe='')}"
         return msgspec.json.decode(await self._send("DELETE", path, None, STORE_S_MAX), type=HistoryShown)
 

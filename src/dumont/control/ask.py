@@ -20,7 +20,7 @@ from dumont.errors import BadInput, NotPossibleHere, ProviderError
 from dumont.model.instance import InstanceState
 from dumont.model.past import KEPT, Past, kept_until
 from dumont.model.policy import Policy
-from dumont.model.workspace import State, Wanted, Workspace
+from dumont.model.workspace import State, Wanted, Workspace, folder_of
 
 NAME = re.compile(r"[a-z](?:[a-z0-9-]{0,30}[a-z0-9])?")
 COMMAND_CHARACTERS_MAX = 16_384
@@ -56,7 +56,7 @@ class Parts:
 
 
 async def launch(parts: Parts, name: str, policy: Policy) -> Workspace:
-    """Write a new workspace down; the control loop rents its machines. Raises NameTaken, BadInput."""
+    """Write a new workspace down; the control loop rents its machines. Raises NameTaken, BadInput, StoreError."""
     if not NAME.fullmatch(name):
         raise BadInput(
             f"{name!r} can't be a name: use a small letter, then small letters, digits and hyphens, 32 at most"
@@ -76,11 +76,20 @@ async def launch(parts: Parts, name: str, policy: Policy) -> Workspace:
         http_port=http_port,
         host_key=new_private_key(),
         owner_keys=parts.keyring.keys(),
+        generation=await _free_generation(parts.vault, name),
     )
     await parts.database.add_workspace(workspace)
     await parts.acts.note(name, "launched", {"ssh_port": ssh_port, "http_port": http_port})
     parts.hub.changed.set()
     return await parts.database.workspace(name)
+
+
+async def _free_generation(vault: Vault, name: str) -> int:
+    """The first one whose history is not begun: the database may be older than the store, or newer altogether."""
+    generation = 1
+    while await vault.is_used(folder_of(name, generation)):
+        generation += 1
+    return generation
 
 
 async def remove(parts: Parts, name: str, term: timedelta | None = None) -> Workspace:

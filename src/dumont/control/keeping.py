@@ -9,7 +9,7 @@ from dumont.control.ask import Parts
 from dumont.control.clearing import Amount, measure
 from dumont.control.thinning import Forecast, forecast
 from dumont.control.upkeep import anchors_of, read_dated, unlearned
-from dumont.errors import BadInput, NotStored
+from dumont.errors import BadInput, NoSuchHistory
 from dumont.model.past import Past, kept_until, read_term
 from dumont.model.policy import Retention
 from dumont.model.workspace import Wanted, Workspace
@@ -73,7 +73,7 @@ async def histories(parts: Parts) -> list[Kept]:
 
 
 async def extend(parts: Parts, folder: str, term: str) -> Kept:
-    """Have a removed workspace's history kept for `term` from now on (`read_term`). Raises NotStored, BadInput."""
+    """Have a removed workspace's history kept for `term` from now on (`read_term`). Raises NoSuchHistory, BadInput."""
     past = await _find(parts, folder)
     until = kept_until(parts.clock.now(), read_term(term))
     changed = replace(past, keep_until=until)
@@ -86,7 +86,7 @@ async def extend(parts: Parts, folder: str, term: str) -> Kept:
 async def end(parts: Parts, folder: str, again: str) -> Kept:
     """Have a removed workspace's history deleted now, for good. `again` is its name once more.
 
-    Raises NotStored, and BadInput when the two differ.
+    Raises NoSuchHistory, and BadInput when the two differ.
     """
     past = await _find(parts, folder)
     if again != folder:
@@ -106,7 +106,7 @@ async def _find(parts: Parts, folder: str) -> Past:
     for past in await parts.database.pasts():
         if past.folder == folder:
             return past
-    raise NotStored(f"no removed workspace left a history {folder}: `dumont history` lists those there are")
+    raise NoSuchHistory(f"no removed workspace left a history {folder}")
 
 
 async def _kept(parts: Parts, past: Past) -> Kept:

@@ -8,6 +8,7 @@ from typing import TypeAlias
 from dumont.db.base import Database
 from dumont.errors import AlreadyStored, NotStored
 from dumont.repository.keys import Keys, Slot, wrap_with_key
+from dumont.repository.record import CONFIG, SECOND_CONFIG
 from dumont.repository.repository import (
     Entropy,
     Repository,
@@ -85,6 +86,11 @@ class Vault:
             while len(self._learned) > LEARNED_MAX:
                 self._learned.popitem(last=False)
             return repo
+
+    async def is_used(self, folder: str) -> bool:
+        """Whether there is a repository already under that name. Raises StoreError."""
+        part = PrefixStore(self._store, workspace_prefix(folder))
+        return await part.exists(CONFIG) or await part.exists(SECOND_CONFIG)
 
     def drop(self, folder: str) -> None:
         """Forget the keys of a history that was deleted."""

@@ -26,7 +26,7 @@ class Database(Protocol):
     async def add_workspace(self, workspace: Workspace) -> None:
         """Raises NameTaken. The name of a deleted workspace is free again, but its epochs go on where they were.
 
-        The new one is of the next generation.
+        The new one is of the next generation, or of a later one if it says so.
         """
 
     async def workspace(self, name: str) -> Workspace:

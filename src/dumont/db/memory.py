@@ -43,7 +43,7 @@ class MemoryDatabase:
         if before is not None and before.state is not State.DELETED:
             raise NameTaken(f"a workspace named {workspace.name} exists; pick another name")
         epoch = max(before.epoch if before else 0, workspace.epoch)
-        generation = before.generation + 1 if before else workspace.generation
+        generation = max(before.generation + 1 if before else 1, workspace.generation)
         self._workspaces[workspace.name] = replace(workspace, epoch=epoch, generation=generation)
 
     async def workspace(self, name: str) -> Workspace:

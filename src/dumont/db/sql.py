@@ -75,10 +75,12 @@ class SqlDatabase:
         except IntegrityError as error:
             # The name of a deleted workspace is free again, but its epochs go on: nobody may lead at an old one twice.
             epoch = sa.case((_WORKSPACE.epoch > workspace.epoch, _WORKSPACE.epoch), else_=workspace.epoch)
+            following = _WORKSPACE.generation + 1
+            generation = sa.case((following > workspace.generation, following), else_=workspace.generation)
             freed = sa.update(tables.workspaces).where(
                 _WORKSPACE.name == workspace.name, _WORKSPACE.state == State.DELETED.value
             )
-            if not await self._write(freed.values({**row, "epoch": epoch, "generation": _WORKSPACE.generation + 1})):
+            if not await self._write(freed.values({**row, "epoch": epoch, "generation": generation})):
                 raise NameTaken(f"a workspace named {workspace.name} exists; pick another name") from error
 
     async def workspace(self, name: str) -> Workspace:
