@@ -16,7 +16,7 @@ from dumont.control.observe import Observatory
 from dumont.control.upkeep import LOOK_EVERY_S, ROUND_EVERY_S, Upkeep
 from dumont.control.vault import Vault, placed_by
 from dumont.db.memory import MemoryDatabase
-from dumont.errors import BadInput, NoSuchHistory, StoreError
+from dumont.errors import BadInput, NoSuchHistory, NoSuchWorkspace, StoreError
 from dumont.model.commit import Commit, CommitId
 from dumont.model.past import FOR_EVER
 from dumont.model.policy import Policy, Retention
@@ -355,3 +355,14 @@ async def test_a_launch_goes_past_histories_that_the_database_does_not_know(serv
     row = await ask.launch(server.parts, "train", Policy())
     assert row.folder == "train.3"
     assert await server.kept() == [] and await server.objects("train") and await server.objects("train.2")
+
+
+async def test_the_repository_of_a_deleted_workspace_is_not_opened_again(server: Server) -> None:
+    """A late machine would begin it anew while it is being deleted."""
+    await server.launch(1)
+    await server.remove()
+    await keeping.end(server.parts, "train", "train")
+    await server.upkeep.round_all()
+    with pytest.raises(NoSuchWorkspace):
+        await server.parts.vault.open("train")
+    assert not await server.objects("train")

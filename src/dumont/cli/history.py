@@ -13,7 +13,7 @@ from dumont.client.results import HistoryShown
 from dumont.errors import BadInput, NoSuchHistory
 from dumont.i18n import _
 
-LOOK_EVERY_S = 0.2
+LOOK_EVERY_S, LOOK_EVERY_S_MAX = 0.1, 2.0
 
 
 def history(
@@ -100,8 +100,10 @@ async def _deleted(dumont: Dumont, name: str, again: str, wait_s: float) -> Hist
     left: HistoryShown | None = await dumont.delete_history(name, again)
     loop = asyncio.get_running_loop()
     give_up = loop.time() + wait_s
+    pause_s = LOOK_EVERY_S
     while left is not None and loop.time() < give_up:
-        await asyncio.sleep(LOOK_EVERY_S)
+        await asyncio.sleep(pause_s)
+        pause_s = min(2 * pause_s, LOOK_EVERY_S_MAX)  # each look measures what is left
         left = next((one for one in await dumont.histories() if one.history == name), None)
     return left
 

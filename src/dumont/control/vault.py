@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
 from dumont.db.base import Database
-from dumont.errors import AlreadyStored, NotStored
+from dumont.errors import AlreadyStored, NoSuchWorkspace, NotStored
+from dumont.model.workspace import State
 from dumont.repository.keys import Keys, Slot, wrap_with_key
 from dumont.repository.record import CONFIG, SECOND_CONFIG
 from dumont.repository.repository import (
@@ -29,10 +30,16 @@ LEARNED_MAX = 4
 
 
 def placed_by(database: Database) -> Place:
-    """As the database says: a new workspace does not go on where a removed one of its name left off."""
+    """As the database says: a new workspace does not go on where a removed one of its name left off.
+
+    Raises NoSuchWorkspace for a deleted one, too: its history may be ending, and must not be begun anew.
+    """
 
     async def place(workspace: str) -> str:
-        return (await database.workspace(workspace)).folder
+        row = await database.workspace(workspace)
+        if row.state is State.DELETED:
+            raise NoSuchWorkspace(f"the workspace {workspace} is deleted; `dumont history` lists what such ones left")
+        return row.folder
 
     return place
 
