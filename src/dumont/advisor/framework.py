@@ -44,6 +44,8 @@ class Framework:
     unties: whether it holds tied embeddings twice.
     first_flash: whether its published figures used the first FlashAttention.
     accelerate: whether sharding goes through Accelerate, which raises trained weights to fp32.
+    fsdp2_as_loaded: whether its own FSDP2 leaves trained weights as wide as they were loaded.
+    loads_packed_whole: whether sharding 4-bit weights starts with all of them on every GPU.
     """
 
     name: str
@@ -67,6 +69,8 @@ class Framework:
     mfu: float = 0.85
     serving: bool = False
     accelerate: bool = False
+    fsdp2_as_loaded: bool = False
+    loads_packed_whole: bool = False
     first_flash: bool = False
     unties: bool = False
     fused_loss_optional: bool = False
@@ -157,8 +161,10 @@ FRAMEWORKS = (
         "axolotl",
         ("axolotl",),
         accelerate=True,
+        fsdp2_as_loaded=True,
+        loads_packed_whole=True,
+        accumulates=True,
         logit_bytes=2.0,
-        fused_norm=True,
         lora_rank=32,
         fused_loss_optional=True,
         launch_us=500.0,

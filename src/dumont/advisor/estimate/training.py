@@ -7,6 +7,16 @@ block (the logits are gone, the block's activations are there) and the optimizer
 from dataclasses import dataclass
 
 from dumont.advisor.estimate.part import GB, Part
+from dumont.advisor.estimate.sharding import (
+    ADAPTED,
+    buckets,
+    by_parameter,
+    gathered_hidden,
+    gathered_layers,
+    loading,
+    root_unit,
+    sharded_whole,
+)
 from dumont.advisor.plan import Plan
 from dumont.advisor.shape import Shape
 
@@ -28,15 +38,15 @@ def training_parts(plan: Plan) -> tuple[Part, ...]:
     weights = weight_part(plan)
     states = _states(plan, trained)
     gradients = _gradients(plan, trained)
-    gathered = _gathered(plan, shape)
+    gathered = gathered_layers(plan, shape)
     activations = _activations(plan, shape)
     logits = _logits(plan, shape)
     held = gradients if plan.framework.accumulates or plan.parallel.stage in (1, 2) else _zero(gradients)
     kept = [part for part in activations if part.name != "one block recomputed"]
-    loss = [weights, states, held, _gathered_head(plan, shape), *kept, logits]
-    block = [weights, states, held, gathered, *activations]
+    loss = [weights, states, held, root_unit(plan, shape, at_loss=True), *kept, gathered_hidden(plan, shape), logits]
+    block = [weights, states, held, gathered, root_unit(plan, shape, at_loss=False), *activations]
     step = [weights, states, gradients, _step(plan, trained)]
-    peak = max(loss, block, step, key=lambda parts: sum(part.amount for part in parts))
+    peak = max(loss, block, step, loading(plan, weights), key=lambda parts: sum(part.amount for part in parts))
     return tuple(part for part in [*peak, *_extras(plan)] if part.amount > 0)
 
 
@@ -47,8 +57,9 @@ def _zero(part: Part) -> Part:
 def trainable(plan: Plan) -> Trainable:
     """Parameters that get gradients. LoRA adds r · (in + out) per adapted matrix (arXiv:2106.09685, section 4)."""
     shape = plan.transformer
-    if plan.task not in {"lora", "qlora"}:
-        return Trainable(shape.params, 0.0)
+    if plan.task not in ADAPTED:
+        untied = shape.head if plan.framework.unties and shape.tied else 0.0
+        return Trainable(shape.params + untied, 0.0)
     rank = plan.job.lora_rank or plan.framework.lora_rank
     query, kv = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
     ends = 2 * shape.hidden + query + kv
@@ -64,8 +75,9 @@ def weight_width(plan: Plan) -> int:
     """Bytes of a trained weight as it is held. Accelerate raises trained parameters to fp32 under FSDP with mixed
     precision (its FSDP guide); torchtitan's fp32 weights are counted as the master's.
     """
-    if plan.task not in {"lora", "qlora"}:
-        if plan.framework.accelerate and plan.parallel.stage == 3:
+    if plan.task not in ADAPTED:
+        as_loaded = plan.framework.fsdp2_as_loaded and by_parameter(plan)
+        if plan.framework.accelerate and plan.parallel.stage == 3 and not as_loaded:
             return 4
         if plan.framework.master and not plan.precision.mixed:
             return 0 if plan.framework.master_is_weight else 2
@@ -98,7 +110,7 @@ def weight_part(plan: Plan) -> Part:
         size += shape.head * (
             quant.bits / 8 if quant.active and plan.framework.packs_head else 2
         )  # LitGPT's checkpoints hold the head as a tensor of its own (convert_hf_checkpoint.py)
-    adapters = trainable(plan).adapters * 2 if plan.task in {"lora", "qlora"} else 0.0
+    adapters = trainable(plan).adapters * 2 if plan.task in ADAPTED else 0.0
     offloaded = plan.parallel.offload and plan.parallel.stage >= 3
     held = 0.0 if offloaded else (size + adapters) / plan.parallel.weights
     return Part(
@@ -129,12 +141,14 @@ def _state_width(plan: Plan) -> float:
     """torch.optim makes states with zeros_like(parameter): as wide as the trained weights."""
     if plan.framework.master:
         return 4.0
-    adapters_fp32 = plan.task in {"lora", "qlora"} and plan.framework.adapters_fp32
+    adapters_fp32 = plan.task in ADAPTED and plan.framework.adapters_fp32
     return 4.0 if adapters_fp32 else float(weight_width(plan))
 
 
 def _gradients(plan: Plan, trained: Trainable) -> Part:
     """Gradients as wide as the weights (torch.autograd); DeepSpeed flattens them once more before the step."""
+    if plan.parallel.offload and sharded_whole(plan):
+        return Part("gradients", 0.0, "in the host's memory", "PyTorch FSDP CPUOffloadPolicy")
     if plan.optimizer.fused_in_backward or plan.parallel.offload:
         size = plan.transformer.layer * plan.precision.weight_bytes
         return Part("gradients", size / GB, "one layer at a time", "torch Tensor.register_post_accumulate_grad_hook")
@@ -157,45 +171,6 @@ def _step(plan: Plan, trained: Trainable) -> Part:
     return Part("optimizer step", size / GB, "flat and fp32 copies of the gradients", "DeepSpeed stage_1_and_2.py")
 
 
-def _gathered(plan: Plan, shape: Shape) -> Part:
-    """Whole layers that FSDP or ZeRO-3 gathers: the one in use and the next one (PyTorch FSDP prefetches one unit),
-    and one layer's whole gradients before they are scattered; a quantised layer is gathered packed.
-    """
-    if plan.framework.live_parameters and plan.parallel.stage == 3 and plan.parallel.offload:
-        live = min(shape.params, plan.framework.live_parameters + shape.embedding) * plan.precision.weight_bytes
-        return Part(
-            "gathered layers",
-            live / GB,
-            "1e9 live parameters and the embeddings",
-            "DeepSpeed stage3_max_live_parameters",
-        )
-    if plan.parallel.stage < 3 or plan.parallel.shards == 1:
-        return Part("gathered layers", 0.0, "not sharded", "PyTorch FSDP")
-    if plan.parallel.pipeline > 1 and plan.task not in {"lora", "qlora"}:
-        stage = shape.params / (plan.parallel.tensor * plan.parallel.pipeline) * (2 + 4)
-        return Part(
-            "gathered layers", stage / GB, "a whole stage × (2 B + 4 B gradients)", "torchtitan: no resharding with PP"
-        )
-    bits = plan.quant.bits if plan.quant.active and plan.quant.kernel != "native" else 16.0
-    copies = 2 if plan.task in {"lora", "qlora"} else 3
-    size = copies * shape.layer * bits / 8 / (plan.parallel.tensor * plan.parallel.pipeline)
-    return Part("gathered layers", size / GB, f"{copies} layers × {bits:g} bit", "PyTorch FSDP: backward prefetch")
-
-
-def _gathered_head(plan: Plan, shape: Shape) -> Part:
-    """Embedding and output head in 16 bit, which FSDP's root unit keeps gathered from forward to backward, and the
-    head's gradient; torchtune and torchtitan shard both as units of their own, so only the head is there at the
-    loss.
-    """
-    if plan.parallel.stage < 3 or plan.parallel.shards == 1:
-        return Part("gathered layers", 0.0, "not sharded", "PyTorch FSDP")
-    own_units = plan.framework.own_units
-    size = 2 * (shape.head if own_units else shape.embedding)
-    size += 0 if plan.task in {"lora", "qlora"} else 2 * shape.head
-    size /= plan.parallel.tensor * plan.parallel.pipeline
-    return Part("gathered layers", size / GB, "embedding and head × 2 B", "PyTorch FSDP: root unit is not resharded")
-
-
 def layer_bytes(plan: Plan, shape: Shape) -> float:
     """Bytes of activations per token that one block keeps for its backward pass.
 
@@ -207,7 +182,7 @@ def layer_bytes(plan: Plan, shape: Shape) -> float:
     wide = plan.precision.act_bytes
     if plan.framework.bnb_fp32 and plan.quant.active:
         wide = 4
-    frozen = plan.task in {"lora", "qlora"}
+    frozen = plan.task in ADAPTED
     norms = shape.hidden * 2 * (wide if plan.framework.fused_norm or plan.precision.compiled else max(wide, 4))
     query, kv = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
     kv_kept = kv if plan.framework.fused_norm else query
@@ -267,9 +242,7 @@ def _logits(plan: Plan, shape: Shape) -> Part:
 def _extras(plan: Plan) -> list[Part]:
     """Communication buckets, and the 16-bit copy of the widest matrix that bitsandbytes makes before each product."""
     shape = plan.transformer
-    parts = [
-        Part("communication buckets", plan.framework.buffers_gb, "reduce and gather buckets", plan.framework.source)
-    ]
+    parts = [buckets(plan)]
     if plan.precision.mixed and plan.precision.stated and plan.parallel.stage < 3:
         parts.append(
             Part("16-bit weight copies", 2 * shape.params / GB, "autocast's cache", "torch.autocast documentation")
