@@ -10,14 +10,15 @@ class Framework:
     documentation.
 
     master: trains fp32 master weights and fp32 Adam states beside 16-bit weights.
-    logit_bytes: bytes per logit at the peak of the loss (16-bit logits, fp32 copy, log-softmax, gradient; fewer when
-    chunked).
+    logit_bytes: bytes per logit at the peak of the loss. Cross-entropy in fp32, kernel by kernel, peaks in its backward
+    pass: log-probabilities, their gradient and that of the logits (torch.autograd); fewer when chunked or in 16 bit.
     fused_norm: normalisation keeps one 16-bit input, no fp32 copy (compiled or hand-written kernels).
     checkpointing: what the usual recipe does when a job does not say.
     accumulates: keeps gradients while the next micro-batch runs forward, as the usual recipe accumulates.
     lora_rank, lora_all: the usual adapter: its rank, and whether it sits on all linear layers or on query and value
     only.
     lora_dropout: whether adapters keep a dropped-out copy of their input.
+    own_dropout: whether each adapter drops its input by itself (PEFT), rather than one for query, key and value.
     buffers_gb: communication buckets and workspaces that are there even on one GPU.
     kbit_fp32: unquantised weights are raised to fp32 before quantised training.
     bnb_fp32: activations outside quantised products are kept in fp32.
@@ -58,6 +59,7 @@ class Framework:
     lora_rank: int = 16
     lora_all: bool = True
     lora_dropout: bool = True
+    own_dropout: bool = False
     buffers_gb: float = 0.0
     kbit_fp32: bool = False
     bnb_fp32: bool = False
@@ -90,7 +92,7 @@ class Framework:
 
 
 _GENERIC = Framework(
-    "PyTorch", (), logit_bytes=10.0, kbit_fp32=True, source="PyTorch and transformers defaults (eager, SDPA)"
+    "PyTorch", (), logit_bytes=12.0, own_dropout=True, kbit_fp32=True, source="PyTorch and transformers defaults (eager, SDPA)"
 )
 
 FRAMEWORKS = (
@@ -118,7 +120,7 @@ FRAMEWORKS = (
         "torchtitan",
         ("torchtitan",),
         master=True,
-        logit_bytes=10.0,
+        logit_bytes=12.0,
         checkpointing="selective",
         mfu=0.85,
         master_is_weight=True,
@@ -145,6 +147,7 @@ FRAMEWORKS = (
     Framework(
         "DeepSpeed",
         ("deepspeed", "qwen finetune"),
+        own_dropout=True,
         master=True,
         logit_bytes=14.0,
         accumulates=True,
@@ -160,6 +163,7 @@ FRAMEWORKS = (
     Framework(
         "axolotl",
         ("axolotl",),
+        own_dropout=True,
         accelerate=True,
         fsdp2_as_loaded=True,
         loads_packed_whole=True,
@@ -173,15 +177,16 @@ FRAMEWORKS = (
     Framework(
         "fsdp_qlora",
         ("fsdp_qlora", "fsdp-qlora"),
-        logit_bytes=10.0,
+        logit_bytes=12.0,
         lora_rank=64,
         source="AnswerDotAI/fsdp_qlora train.py",
     ),
     Framework(
         "TRL",
         ("trl", "sft"),
+        own_dropout=True,
         accelerate=True,
-        logit_bytes=10.0,
+        logit_bytes=12.0,
         lora_rank=16,
         kbit_fp32=False,
         accumulates=True,
@@ -191,8 +196,9 @@ FRAMEWORKS = (
     Framework(
         "PEFT",
         ("peft",),
+        own_dropout=True,
         accelerate=True,
-        logit_bytes=10.0,
+        logit_bytes=12.0,
         lora_rank=8,
         lora_all=False,
         checkpointing="no",
@@ -204,8 +210,9 @@ FRAMEWORKS = (
     Framework(
         "HF Trainer",
         ("trainer", "llama-factory", "llamafactory"),
+        own_dropout=True,
         accelerate=True,
-        logit_bytes=10.0,
+        logit_bytes=12.0,
         checkpointing="no",
         kbit_fp32=True,
         accumulates=True,
@@ -231,7 +238,7 @@ FRAMEWORKS = (
         "llm-foundry",
         ("foundry", "composer"),
         master=True,
-        logit_bytes=10.0,
+        logit_bytes=12.0,
         launch_us=400.0,
         first_flash=True,
         source="llm-foundry scripts/train/benchmarking",
@@ -247,7 +254,7 @@ FRAMEWORKS = (
         source="llm.c train_gpt2.cu: fused classifier, bf16 with fp32 master",
     ),
     Framework(
-        "nanoGPT", ("nanogpt",), logit_bytes=10.0, checkpointing="no", launch_us=200.0, source="nanoGPT train.py"
+        "nanoGPT", ("nanogpt",), logit_bytes=12.0, checkpointing="no", launch_us=200.0, source="nanoGPT train.py"
     ),
     Framework("vLLM", ("vllm",), launch_us=0.0, reach=0.75, serving=True, source="vLLM: paged cache, CUDA graphs"),
     Framework(
@@ -276,7 +283,7 @@ FRAMEWORKS = (
     Framework(
         "transformers",
         ("transformers", "hf "),
-        logit_bytes=10.0,
+        logit_bytes=12.0,
         launch_us=600.0,
         kbit_fp32=True,
         kv_growth=2.0,

@@ -70,7 +70,7 @@ def _worst(plan: Plan) -> float:
     if not plan.job.grad_ckpt and plan.checkpointing == "yes":
         worst = replace(worst, checkpointing="no")
     if plan.framework.fused_loss_optional:
-        worst = replace(worst, framework=replace(plan.framework, logit_bytes=10.0))
+        worst = replace(worst, framework=replace(plan.framework, logit_bytes=12.0))
     if plan.shape.experts and plan.quant.kernel == "bnb" and "expert" not in plan.quant.name:
         worst = replace(worst, quant=replace(plan.quant, experts=False))
     more = 0.0

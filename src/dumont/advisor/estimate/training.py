@@ -185,17 +185,12 @@ def layer_bytes(plan: Plan, shape: Shape) -> float:
     frozen = plan.task in ADAPTED
     norms = shape.hidden * 2 * (wide if plan.framework.fused_norm or plan.precision.compiled else max(wide, 4))
     query, kv = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
-    kv_kept = kv if plan.framework.fused_norm else query
+    grouped = plan.framework.fused_norm or plan.attention.startswith("flash")  # other kernels get repeated heads
+    kv_kept = kv if grouped else query
     attention = wide * (2 * query + 2 * kv_kept)
     inner = shape.ffn_active * wide * ((2 if plan.precision.compiled else 3) if shape.gated else 1)
     if frozen:
-        taps = (2 if plan.framework.lora_all else 1) * (wide + (wide + 1 if plan.framework.lora_dropout else 0))
-        inputs = taps * shape.hidden
-        inputs += (
-            wide * shape.ffn_active
-            if plan.framework.lora_all and not shape.experts and plan.framework.lora_dropout
-            else 0
-        )
+        inputs = _adapter_inputs(plan, shape, wide)
     else:
         inputs = wide * (2 * shape.hidden + shape.ffn_active)
     scores = 0.0
@@ -203,6 +198,23 @@ def layer_bytes(plan: Plan, shape: Shape) -> float:
         scores = shape.heads * plan.seq_len * (11 if plan.precision.mixed else 7 if wide == 2 else 9)
     dropout = 2 * shape.hidden if shape.encoder or shape.two_stacks else 0
     return norms + attention + inner + inputs + scores + dropout + (wide * shape.hidden if frozen else 0)
+
+
+def _adapter_inputs(plan: Plan, shape: Shape, wide: int) -> float:
+    """Bytes per token that a block's adapters keep for their weights' gradient: their input, or what dropout left of
+    it beside a mask of one byte. PEFT drops the input of every adapter by itself (tuners/lora/layer.py: Linear.forward),
+    others once for query, key and value.
+    """
+    drops = plan.framework.lora_dropout
+    dropped = wide + 1 if drops else 0
+    everywhere = plan.framework.lora_all
+    if plan.framework.own_dropout and drops:
+        size = float((5 if everywhere else 2) * dropped * shape.hidden)
+        if everywhere:
+            size += dropped * (shape.heads * shape.head_dim + (0 if shape.experts else shape.ffn_active))
+        return size
+    size = float((2 if everywhere else 1) * (wide + dropped) * shape.hidden)
+    return size + (wide * shape.ffn_active if everywhere and not shape.experts and drops else 0)
 
 
 def _activations(plan: Plan, shape: Shape) -> list[Part]:
