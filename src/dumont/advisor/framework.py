@@ -45,6 +45,7 @@ class Framework:
     unties: whether it holds tied embeddings twice.
     first_flash: whether its published figures used the first FlashAttention.
     accelerate: whether sharding goes through Accelerate, which raises trained weights to fp32.
+    auto_bucket: whether its ZeRO-3 configuration leaves the bucket's size to transformers.
     fsdp2_as_loaded: whether its own FSDP2 leaves trained weights as wide as they were loaded.
     loads_packed_whole: whether sharding 4-bit weights starts with all of them on every GPU.
     """
@@ -71,6 +72,7 @@ class Framework:
     mfu: float = 0.85
     serving: bool = False
     accelerate: bool = False
+    auto_bucket: bool = False
     fsdp2_as_loaded: bool = False
     loads_packed_whole: bool = False
     first_flash: bool = False
@@ -92,7 +94,12 @@ class Framework:
 
 
 _GENERIC = Framework(
-    "PyTorch", (), logit_bytes=12.0, own_dropout=True, kbit_fp32=True, source="PyTorch and transformers defaults (eager, SDPA)"
+    "PyTorch",
+    (),
+    logit_bytes=12.0,
+    own_dropout=True,
+    kbit_fp32=True,
+    source="PyTorch and transformers defaults (eager, SDPA)",
 )
 
 FRAMEWORKS = (
@@ -163,6 +170,7 @@ FRAMEWORKS = (
     Framework(
         "axolotl",
         ("axolotl",),
+        auto_bucket=True,
         own_dropout=True,
         accelerate=True,
         fsdp2_as_loaded=True,
@@ -210,6 +218,7 @@ FRAMEWORKS = (
     Framework(
         "HF Trainer",
         ("trainer", "llama-factory", "llamafactory"),
+        auto_bucket=True,
         own_dropout=True,
         accelerate=True,
         logit_bytes=12.0,

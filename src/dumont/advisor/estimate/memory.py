@@ -7,6 +7,7 @@ from dumont.advisor.catalogue import GIB, Catalogue, Gpu, catalogue
 from dumont.advisor.estimate.inference import inference_parts
 from dumont.advisor.estimate.part import GB, Memory, Part
 from dumont.advisor.estimate.picture import picture_parts
+from dumont.advisor.estimate.sharding import kept_for_gathering
 from dumont.advisor.estimate.small import render_parts, speech_parts, vision_parts
 from dumont.advisor.estimate.training import training_parts
 from dumont.advisor.job import Job
@@ -26,12 +27,14 @@ def memory_of(plan: Plan) -> Memory:
     """Peak memory per GPU of a plan, in GB (1e9 bytes).
 
     The allocator's peak is the sum of the parts; what it reserves is a few per cent more, because blocks are split
-    and kept (PyTorch, CUDA semantics: memory management); a monitor also sees the CUDA context with its kernels.
+    and kept, of one stream and not for another (PyTorch, CUDA semantics: memory management); a monitor also sees the
+    CUDA context with its kernels.
     """
     parts = _parts(plan)
     allocated = sum(part.amount for part in parts)
     transient = sum(part.amount for part in parts if part.name in _TRANSIENT)
     waste = (0.05 if plan.task in TRAINING else 0.02) * allocated
+    waste += kept_for_gathering(plan) if plan.task in TRAINING else 0.0
     context = plan.framework.context_gb
     metric = _metric(plan)
     extra = [

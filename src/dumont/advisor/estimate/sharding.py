@@ -27,7 +27,7 @@ def by_parameter(plan: Plan) -> bool:
 
 
 def gathered_layers(plan: Plan, shape: Shape) -> Part:
-    """Whole layers that are on the card while one block runs backward; a quantised layer is gathered packed."""
+    """Whole layers that are on the card while one block runs backward."""
     if plan.framework.live_parameters and plan.parallel.stage == 3 and plan.parallel.offload:
         live = min(shape.params, plan.framework.live_parameters + shape.embedding) * plan.precision.weight_bytes
         return Part(
@@ -44,28 +44,38 @@ def gathered_layers(plan: Plan, shape: Shape) -> Part:
         return Part(
             "gathered layers", stage / GB, "a whole stage × (2 B + 4 B gradients)", "torchtitan: no resharding with PP"
         )
-    bits = plan.quant.bits if plan.quant.active and plan.quant.kernel != "native" else 16.0
-    copies = _copies(plan)
-    staged = _staged(plan) / plan.parallel.shards
-    size = (copies + staged) * shape.layer * bits / 8 / split
-    formula = f"({copies} layers + {staged:.2g} staged) × {bits:g} bit"
-    return Part("gathered layers", size / GB, formula, "PyTorch FSDP: backward prefetch; _fsdp_collectives.py")
+    copies, staged = _copies(plan), _staged(plan) / plan.parallel.shards
+    one = _layer_bytes(plan, shape)
+    formula = f"({copies} layers + {staged:.2g} staged) × {one / GB:.2f} GB"
+    source = "PyTorch FSDP: backward prefetch; _fsdp_collectives.py"
+    return Part("gathered layers", (copies + staged) * one / GB, formula, source)
 
 
 def _copies(plan: Plan) -> int:
     """Layers in 16 bit. FSDP1 holds the one in use, the prefetched one and, in training of all weights, a gradient.
 
-    FSDP2 gathers into a buffer and copies from there, and copies gradients into another one that lives until the next
-    layer's is reduced (foreach_all_gather and foreach_reduce in _fsdp_collectives.py): in use, prefetched, gradient,
-    reducing. Its buffers come from streams of their own, and the caching allocator never gives a block of one stream
-    to another (PyTorch CUDA semantics): of the two gathered ahead in the forward pass, one more stays reserved.
+    FSDP2 copies gradients into a buffer to reduce, which lives until the next layer's is reduced
+    (_fsdp_param_group.py: reduce_scatter_state): in use, prefetched, gradient, being reduced.
     """
-    adapted = plan.task in ADAPTED
-    if by_deepspeed(plan) or not by_parameter(plan):
-        return 2 if adapted else 3
-    low = plan.job.mem_metric.lower()
-    allocated_only = "alloc" in low or "active" in low
-    return (2 if adapted else 4) + (0 if allocated_only else 1)
+    if plan.task in ADAPTED:
+        return 2
+    return 4 if by_parameter(plan) and not by_deepspeed(plan) else 3
+
+
+def kept_for_gathering(plan: Plan) -> float:
+    """GB that are reserved and not in use while a block runs backward. FSDP2 gathers into buffers from a stream of its
+    own and in the forward pass has two at once (_fsdp_param_group.py: all_gather_state); backward needs one, and the
+    caching allocator gives no block of one stream to another (PyTorch CUDA semantics).
+    """
+    if plan.shape is None or by_deepspeed(plan) or not by_parameter(plan) or not sharded_whole(plan):
+        return 0.0
+    return _layer_bytes(plan, plan.shape) / GB
+
+
+def _layer_bytes(plan: Plan, shape: Shape) -> float:
+    """One gathered layer; a quantised one is gathered packed."""
+    bits = plan.quant.bits if plan.quant.active and plan.quant.kernel != "native" else 16.0
+    return shape.layer * bits / 8 / (plan.parallel.tensor * plan.parallel.pipeline)
 
 
 def _staged(plan: Plan) -> int:
@@ -101,14 +111,17 @@ def gathered_hidden(plan: Plan, shape: Shape) -> Part:
 
 
 def buckets(plan: Plan) -> Part:
-    """Communication buckets: a framework's own, or the one for gradients that DeepSpeed sets aside under Accelerate,
-    which leaves its size at the default (stage3.py and stage_1_and_2.py: torch.empty(reduce_bucket_size)).
+    """Communication buckets: a framework's own, or the one for gradients that DeepSpeed sets aside under Accelerate
+    (stage3.py and stage_1_and_2.py: torch.empty(reduce_bucket_size)). Its size is the default unless a configuration
+    says "auto", which is hidden² (transformers integrations/deepspeed.py).
     """
     size = plan.framework.buffers_gb
     formula = "reduce and gather buckets"
     if plan.framework.accelerate and plan.parallel.stage and by_deepspeed(plan):
-        size += REDUCE_BUCKET * plan.precision.weight_bytes / GB
-        formula = f"{REDUCE_BUCKET:g} × {plan.precision.weight_bytes} B"
+        auto = plan.framework.auto_bucket and plan.parallel.stage == 3
+        elements = plan.transformer.hidden**2 if auto else REDUCE_BUCKET
+        size += elements * plan.precision.weight_bytes / GB
+        formula = f"{elements:.3g} × {plan.precision.weight_bytes} B"
     return Part("communication buckets", size, formula, plan.framework.source)
 
 

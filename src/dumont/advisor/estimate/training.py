@@ -189,10 +189,7 @@ def layer_bytes(plan: Plan, shape: Shape) -> float:
     kv_kept = kv if grouped else query
     attention = wide * (2 * query + 2 * kv_kept)
     inner = shape.ffn_active * wide * ((2 if plan.precision.compiled else 3) if shape.gated else 1)
-    if frozen:
-        inputs = _adapter_inputs(plan, shape, wide)
-    else:
-        inputs = wide * (2 * shape.hidden + shape.ffn_active)
+    inputs = _adapter_inputs(plan, shape, wide) if frozen else wide * (2 * shape.hidden + shape.ffn_active)
     scores = 0.0
     if plan.quadratic:
         scores = shape.heads * plan.seq_len * (11 if plan.precision.mixed else 7 if wide == 2 else 9)
@@ -202,8 +199,8 @@ def layer_bytes(plan: Plan, shape: Shape) -> float:
 
 def _adapter_inputs(plan: Plan, shape: Shape, wide: int) -> float:
     """Bytes per token that a block's adapters keep for their weights' gradient: their input, or what dropout left of
-    it beside a mask of one byte. PEFT drops the input of every adapter by itself (tuners/lora/layer.py: Linear.forward),
-    others once for query, key and value.
+    it beside a mask of one byte. PEFT drops every adapter's input by itself (tuners/lora/layer.py), others once for
+    query, key and value.
     """
     drops = plan.framework.lora_dropout
     dropped = wide + 1 if drops else 0
@@ -239,8 +236,8 @@ def _activations(plan: Plan, shape: Shape) -> list[Part]:
 
 
 def _logits(plan: Plan, shape: Shape) -> Part:
-    """Logits of the vocabulary: 16-bit product, fp32 copy, log-softmax and gradient; chunked or fused losses keep
-    less (arXiv:2411.09009). Encoders that classify have none.
+    """Logits of the vocabulary at the peak of the loss, its backward pass: log-probabilities and two gradients in
+    fp32; chunked or fused losses keep less (arXiv:2411.09009). Encoders that classify have none.
     """
     if shape.encoder or plan.task == "nlp-train":
         return Part("logits", 0.0, "a classifier's head", "arXiv:1810.04805")
