@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from dumont.advisor.catalogue import catalogue
 from dumont.advisor.estimate.inference import cache_bytes_per_token
 from dumont.advisor.estimate.memory import estimate_memory, fits, in_unit, rounded_up_to_card
-from dumont.advisor.estimate.training import trainable
+from dumont.advisor.estimate.training import layer_bytes, trainable
 from dumont.advisor.job import Job, job_from_row
 from dumont.advisor.plan import plan_of
 from dumont.errors import BadInput
@@ -241,3 +241,39 @@ def test_a_row_reads_like_the_published_tables() -> None:
         2,
         "",
     )
+
+
+def test_every_adapter_of_peft_drops_its_own_input() -> None:
+    """Five inputs of the hidden size, attention's output and the feed-forward's inside: a mask byte and a 16-bit copy
+    each; LitGPT drops once for query, key and value; full fine-tuning has no adapters.
+    """
+    shape = plan_of(LLAMA, catalogue()).transformer
+    kept = {
+        name: layer_bytes(plan_of(replace(LLAMA, framework=name), catalogue()), shape) for name in ("TRL", "LitGPT")
+    }
+    attention, inside = shape.heads * shape.head_dim, shape.ffn
+    assert kept["TRL"] - kept["LitGPT"] == 3 * (5 * shape.hidden + attention + inside) - 5 * shape.hidden
+
+
+def test_flash_attention_keeps_grouped_heads_as_they_are() -> None:
+    """Other kernels get keys and values repeated for every query head: 32 instead of 8, of 128, twice, in 16 bit."""
+    shape = plan_of(LLAMA, catalogue()).transformer
+    kept = [
+        layer_bytes(plan_of(replace(LLAMA, attention=name), catalogue()), shape) for name in ("sdpa", "flash2", "eager")
+    ]
+    assert kept[0] - kept[1] == 2 * 2 * (32 - 8) * 128
+    assert kept[2] > kept[0]
+
+
+def test_the_loss_peaks_in_its_backward_pass() -> None:
+    """Log-probabilities and two gradients in fp32 for each of 128,256 entries; a chunked loss keeps less."""
+    job = replace(LLAMA, task="pretrain", framework="torchtitan", seq_len=8192, batch=2, n_gpus=8, parallelism="FSDP2")
+    assert part(job, "logits") == pytest.approx(16_384 * 128_256 * 12 / 1e9)
+    assert part(replace(job, framework="torchtune"), "logits") < 16_384 * 128_256 * 4 / 1e9
+
+
+def test_tensor_parallelism_gathers_the_heads_input() -> None:
+    """Blocks keep an eighth of the tokens' hidden values, the head all of them."""
+    job = replace(LLAMA, task="pretrain", framework="torchtitan", seq_len=8192, batch=4, n_gpus=8, parallelism="TP8")
+    assert part(job, "gathered input of the head") == pytest.approx(4 * 8192 * 4096 * 2 / 1e9)
+    assert part(replace(job, n_gpus=1, parallelism="none"), "gathered input of the head") == 0

@@ -114,12 +114,15 @@ def test_the_committed_figures_keep_what_is_promised() -> None:
     root = Path(__file__).resolve().parents[2]
     figures = json.loads((root / "bench/results/advisor.json").read_text())
     assert figures["memory"]["everything"]["median"] <= 0.12
+    assert figures["memory"]["everything"]["p90"] <= 0.30
     assert figures["memory"]["core"]["median"] <= 0.12
     assert figures["memory"]["core"]["p90"] <= 0.30
     assert figures["memory"]["held"]["median"] <= 0.12
+    assert figures["memory"]["held"]["p90"] <= 0.30
     assert figures["speed"]["everything"]["median"] <= 0.25
     assert figures["speed"]["held"]["median"] <= 0.25
     assert figures["fits"]["wrong_on_own_card"] == []
+    assert set(figures["fits"]["wrong_on_smaller_card"]) <= {"M023"}
     assert all(one["ms"] <= MS_MAX for one in figures["answers_over_5000_offers"])
     page = (root / "docs/advisor.md").read_text()
     assert f"| all | {figures['memory']['everything']['rows']} |" in page
