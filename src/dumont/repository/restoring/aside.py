@@ -13,7 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dumont.errors import BadInput, Refused
-from dumont.snapshot.place import DIRECTORY
+from dumont.snapshot.place import DIRECTORY, Place
+from dumont.snapshot.tree import name_of, parent_of
 
 _NAME_BYTES_MAX = 200
 _TRIES = 100
@@ -36,12 +37,29 @@ class Aside:
             os.close(self.fd)  # somebody cleaned up between the two calls
         raise Refused(f"{parent} could not be used to build files: others remove them there")
 
+    def hold(self, place: Place, path: bytes, number: int) -> bool:
+        """Give the file at `path` of `place` another name in here, so that it outlasts that one. False: it can't be.
+
+        That is so for what lies on another file system, and for some of what belongs to others.
+        """
+        try:
+            above = place.directory(parent_of(path))
+            os.link(name_of(path), held_name(number), src_dir_fd=above, dst_dir_fd=self.fd, follow_symlinks=False)
+        except OSError:
+            return False
+        return True
+
     def remove(self) -> None:
         """Remove it with whatever is left in it."""
         if self.fd >= 0:
             shutil.rmtree(self.path, ignore_errors=True)
             os.close(self.fd)
             self.fd = -1
+
+
+def held_name(number: int) -> bytes:
+    """How what is held under that number is called."""
+    return b"held-%d" % number
 
 
 def join_aside(path: bytes) -> int:

@@ -18,7 +18,7 @@ from dumont.repository.progress import Progress
 from dumont.repository.restoring.growing import Growth
 from dumont.repository.restoring.route import Batch, Making, Order, Routes, apart, newest_first
 from dumont.repository.restoring.route import Place as Where
-from dumont.repository.restoring.unit import SMALL_BYTES_MAX, Answer, Examine, Finish, Settle, Unit
+from dumont.repository.restoring.unit import SMALL_BYTES_MAX, Answer, Examine, Finish, Search, Settle, Unit
 from dumont.snapshot.chunk import block_ranges
 
 _AT_ONCE = 2
@@ -40,7 +40,8 @@ _decode = msgspec.msgpack.Decoder(Answer).decode
 class Crew:
     """`flush` makes durable what was built, and may wait. `clock` gives seconds. `hit`: what failed, and why.
 
-    `growth`: the target is empty, and a tree for it grows aside. `is_near`: so is the store.
+    `growth`: the target is empty, and a tree for it grows aside. `is_near`: so is the store. `held`: files of the
+    target that are held aside, by the paths they had.
     """
 
     hands: Sequence[Hand]
@@ -50,6 +51,7 @@ class Crew:
     progress: Progress
     is_near: bool = False
     growth: Growth | None = None
+    held: dict[bytes, int] = field(default_factory=dict)
     hit: dict[int, str] = field(default_factory=dict)
     fetched_bytes: int = 0
     _makings: dict[int, Making] = field(default_factory=dict)
@@ -64,16 +66,24 @@ class Crew:
 
     async def examine(self, files: list[tuple[bytes, Entry]]) -> list[tuple[int, ...] | None]:
         """What each of those files of the target lacks, as `Answer.wrong` says it."""
-        requests = list(_shares(files))
-        answers: list[tuple[tuple[int, ...] | None, ...]] = [()] * len(requests)
+        return [wrong for answer in await self._ask_about(files, Examine) for wrong in answer.wrong]
+
+    async def search(self, files: list[tuple[bytes, Entry]]) -> list[tuple[int, ...]]:
+        """Which blocks of those entries each of those files of the target holds, as `Answer.found` says it."""
+        return [found for answer in await self._ask_about(files, Search) for found in answer.found]
+
+    async def _ask_about(self, files: list[tuple[bytes, Entry]], kind: type[Examine | Search]) -> list[Answer]:
+        requests = [kind(share) for share in _shares(files)]
+        answers = [Answer()] * len(requests)
         waiting = iter(enumerate(requests))
 
         async def lane(hand: Hand) -> None:
             for number, request in waiting:
-                answers[number] = _decode(await hand.ask(_encode(request))).wrong
+                answers[number] = _decode(await hand.ask(_encode(request)))
 
-        await self._all(lane)
-        return [wrong for answer in answers for wrong in answer]
+        if requests:
+            await self._all(lane)
+        return answers
 
     async def make(self, makings: list[Making]) -> None:
         """Make everything and put it in place, small things first. What failed is in `hit` afterwards."""
@@ -142,7 +152,7 @@ class Crew:
         self._ready.append(message)
 
     def _units(self, makings: list[Making], order: Order) -> Iterator[Unit]:
-        routes = Routes(self.catalogue, self._tried)
+        routes = Routes(self.catalogue, self._tried, self.held)
         yield from routes.units(makings, self._batch, order)
         for number, why in routes.lost.items():
             self.hit.setdefault(number, why)
@@ -203,7 +213,7 @@ class Crew:
                     continue
                 for index, at in _targets(piece.item, piece.at, piece.more):
                     making = self._makings[unit.items[index].number]
-                    where = ("", making.number) if unit.source else (unit.pack, part.number)
+                    where = unit.pack, part.number
                     self._tried.setdefault(piece.id, set()).add(where)
                     if unit.items[index].pieces < 0:
                         wishes.append((making, at, piece.length, piece.id))
@@ -268,14 +278,14 @@ def _targets(item: int, at: int, more: tuple[int, ...]) -> Iterator[tuple[int, i
         yield more[place], more[place + 1]
 
 
-def _shares(files: list[tuple[bytes, Entry]]) -> Iterator[Examine]:
+def _shares(files: list[tuple[bytes, Entry]]) -> Iterator[list[tuple[bytes, Entry]]]:
     some: list[tuple[bytes, Entry]] = []
     size = 0
     for path, entry in files:
         if some and (size >= _EXAMINED_BYTES or len(some) >= _EXAMINED_FILES):
-            yield Examine(some)
+            yield some
             some, size = [], 0
         some.append((path, entry))
         size += entry.size
     if some:
-        yield Examine(some)
+        yield some

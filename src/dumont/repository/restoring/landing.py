@@ -4,6 +4,7 @@ Bytes are read, decrypted and decoded in buffers that are used again, hashed, an
 more than the work. A file gets its final name whole and durable, by a rename.
 """
 
+import contextlib
 import os
 import stat
 from collections import defaultdict
@@ -19,11 +20,13 @@ from dumont.repository.codec import decode_between
 from dumont.repository.hands import Blocking
 from dumont.repository.pack import frame_about
 from dumont.repository.record import pack_key
-from dumont.repository.restoring.aside import join_aside
+from dumont.repository.restoring.aside import held_name, join_aside
+from dumont.repository.restoring.donor import search
 from dumont.repository.restoring.growing import open_tree, placing
 from dumont.repository.restoring.standing import examine
 from dumont.repository.restoring.unit import (
     FRAME_BYTES_MAX,
+    NOT_HELD,
     RUN_BYTES,
     SMALL_BYTES_MAX,
     Answer,
@@ -34,7 +37,9 @@ from dumont.repository.restoring.unit import (
     Message,
     Part,
     Piece,
+    Search,
     Settle,
+    Source,
     Unit,
 )
 from dumont.repository.seal import Seal, seal_of
@@ -47,6 +52,7 @@ from dumont.snapshot.tree import name_of, parent_of
 SHARED = b"shared"
 """The directory aside of what several hands put together."""
 _NEW = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+_HELD = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _SEALS_MAX = 16
 _NEAR_BYTES = 2**20
 _decode = msgspec.msgpack.Decoder(Message).decode
@@ -113,6 +119,9 @@ class Landing:
                     case Examine():
                         wrong = tuple(examine(self._place, path, entry, self._key) for path, entry in todo.files)
                         return _encode(Answer(wrong=wrong))
+                    case Search():
+                        found = tuple(search(self._place, path, entry, self._key) for path, entry in todo.files)
+                        return _encode(Answer(found=found))
         except (OSError, OverflowError) as error:
             raise BadInput(f"the target can't be written: {error}") from error
         raise AssertionError(f"no such message: {todo}")
@@ -160,22 +169,26 @@ class Landing:
         return self._store.get_into(pack_key(unit.pack), begin, self._read.room(length))
 
     def block(self, source: int, start: int, length: int) -> memoryview:
-        """A block of an open file of the target; shorter where that ends."""
+        """A block of an open file of the target; shorter where that ends, or can't be read."""
         room = self._one.room(length)
         filled = 0
-        while filled < length and (count := os.preadv(source, [room[filled:]], start + filled)):
-            filled += count
+        with contextlib.suppress(OSError):
+            while filled < length and (count := os.preadv(source, [room[filled:]], start + filled)):
+                filled += count
         return room[:filled]
 
-    def open_source(self, path: bytes) -> int:
+    def open_source(self, source: Source) -> int:
         """Open a file of the target to read blocks from. Raises NotStored when it is none any more."""
         try:
-            fd = self._place.force(path, os.O_RDONLY)
+            if source.held == NOT_HELD:
+                fd = self._place.force(source.path, os.O_RDONLY)
+            else:
+                fd = os.open(held_name(source.held), _HELD, dir_fd=self._aside)
         except OSError as error:
-            raise NotStored(f"{path!r} went away meanwhile") from error
+            raise NotStored(f"{source.path!r} went away meanwhile") from error
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             os.close(fd)
-            raise NotStored(f"{path!r} became something else meanwhile")
+            raise NotStored(f"{source.path!r} became something else meanwhile")
         return fd
 
     def whole(self, data: memoryview, id: bytes) -> bool:
@@ -321,25 +334,19 @@ class _UnitWork:
         self._shared = (-1, -1)
         self._bad: list[bytes] = []
         self._why = ""
+        self._read_from = f"pack {unit.pack}"
 
     def run(self) -> Answer:
         """Every frame in turn; what could not be had is in the answer."""
         unit, landing = self._unit, self._landing
         fetched = 0
-        source = -1
         try:
             for item in unit.items:
                 if not item.pieces:
                     landing.make_bare(item, unit.batch)
-            if unit.source:
-                try:
-                    source = landing.open_source(unit.source)
-                except NotStored as error:
-                    self._all_bad(unit.parts, error)
-                    return self._answer(0)
-                for piece in (piece for part in unit.parts for piece in part.pieces):
-                    block = landing.block(source, piece.start, piece.length)
-                    self._pieces([msgspec.structs.replace(piece, start=0)], block)
+            if unit.sources:
+                for source, part in zip(unit.sources, unit.parts, strict=True):
+                    self._copy(source, part)
                 return self._answer(0)
             for parts, begin, length in landing.windows(unit):
                 fetched += self._window(parts, begin, length)
@@ -347,9 +354,23 @@ class _UnitWork:
         finally:
             for index, fd in self._open.items():
                 landing.drop(unit.items[index], unit.batch, fd)
-            for fd in (self._shared[1], source):
-                if fd >= 0:
-                    os.close(fd)
+            if self._shared[1] >= 0:
+                os.close(self._shared[1])
+
+    def _copy(self, source: Source, part: Part) -> None:
+        """What is wanted of a file of the target. It may change all the while: what is hashed is what is written."""
+        self._read_from = repr(source.path)
+        try:
+            fd = self._landing.open_source(source)
+        except NotStored as error:
+            self._all_bad([part], error)
+            return
+        try:
+            for piece in part.pieces:
+                block = self._landing.block(fd, piece.start, piece.length)
+                self._pieces([msgspec.structs.replace(piece, start=0)], block)
+        finally:
+            os.close(fd)
 
     def _window(self, parts: list[Part], begin: int, length: int) -> int:
         """What was read at once; how many bytes that was."""
@@ -397,8 +418,7 @@ class _UnitWork:
         if len(data) == piece.length and self._landing.whole(data, piece.id):
             return True
         self._bad.append(piece.id)
-        where = f"pack {self._unit.pack}" if self._unit.pack else repr(self._unit.source)
-        self._why = f"{where} does not hold chunk {piece.id.hex()} whole"
+        self._why = f"{self._read_from} does not hold chunk {piece.id.hex()} whole"
         return False
 
     def _write(self, index: int, data: memoryview, at: int, pieces: int = 1) -> None:

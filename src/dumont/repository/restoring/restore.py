@@ -25,6 +25,7 @@ from dumont.repository.repository import Repository
 from dumont.repository.restoring.aside import Aside, aside_parent, aside_prefix, sweep_asides
 from dumont.repository.restoring.choice import chosen
 from dumont.repository.restoring.crew import Crew, to_the_end
+from dumont.repository.restoring.donor import at_risk, find_donors
 from dumont.repository.restoring.growing import Growth, begin_tree, move_in, umask_in
 from dumont.repository.restoring.landing import SHARED, start_restoring
 from dumont.repository.restoring.route import Making
@@ -165,7 +166,7 @@ class _Restoring:
                     await crew.make(self._makings)
             else:
                 await self._brief(target, place, aside, grows=False)
-                make, extra = await self._compare(place, crew, inside)
+                make, extra = await self._compare(place, crew, aside, inside)
                 await crew.make(make)
                 if not crew.hit:
                     await asyncio.to_thread(self._remove_extra, place, extra)
@@ -210,12 +211,14 @@ class _Restoring:
         message = msgspec.msgpack.encode(job)
         await asyncio.gather(*(hand.ask(message) for hand in self._hands))
 
-    async def _compare(self, place: Place, crew: Crew, inside: bytes) -> tuple[list[Making], list[bytes]]:
+    async def _compare(self, place: Place, crew: Crew, aside: Aside, inside: bytes) -> tuple[list[Making], list[bytes]]:
         """What is to be made, and what is to go at the end. Afterwards nothing stands in the way of it."""
         everything = self._matched is None
         standing = await asyncio.to_thread(look_around, place, self._entries, everything, inside)
         self._check_above(standing)
         await compare(place, standing, self._makings, crew.examine)
+        await find_donors(standing, self._makings, crew.search)
+        crew.held = await asyncio.to_thread(_hold, place, aside, at_risk(standing, self._entries))
         await asyncio.to_thread(self._clear, place, standing)
         await asyncio.to_thread(self._make_directories, place, standing)
         await asyncio.to_thread(self._dress_files, place, standing.dress)
@@ -317,6 +320,11 @@ def makings_of(entries: dict[bytes, Entry], matched: set[bytes] | None) -> Itera
         paths.sort()
         yield Making(number, entry, paths[0], tuple(paths[1:]))
         number += 1
+
+
+def _hold(place: Place, aside: Aside, paths: set[bytes]) -> dict[bytes, int]:
+    """Keep what can be kept of these files of the target when their names are taken; under which numbers."""
+    return {path: number for number, path in enumerate(sorted(paths)) if aside.hold(place, path, number)}
 
 
 def _is_empty(place: Place, inside: bytes) -> bool:

@@ -9,13 +9,23 @@ from dumont.model.commit import HOLE, Entry
 from dumont.repository.catalogue import Catalogue
 from dumont.repository.pack import Spot
 from dumont.repository.record import Pack
-from dumont.repository.restoring.unit import FRAME_BYTES_MAX, GAP_BYTES, RUN_BYTES, Item, Part, Piece, Unit
+from dumont.repository.restoring.unit import (
+    FRAME_BYTES_MAX,
+    GAP_BYTES,
+    NOT_HELD,
+    RUN_BYTES,
+    Item,
+    Part,
+    Piece,
+    Source,
+    Unit,
+)
 from dumont.snapshot.chunk import block_ranges
 
 PIECES_MAX = 512
 """Small files cost more by their number than by their bytes: a unit has at most so many."""
 LOCAL_BYTES = 32 * 2**20
-"""How much of a file of the target is copied in one unit."""
+"""How much of files of the target is copied in one unit."""
 _CHUNKS_TOLD_MAX = 16
 """Leaving the ids of so few chunks out of a message would cost more than sending them."""
 _NO_RUN, _SEVERAL = -1, -2
@@ -25,16 +35,15 @@ _LOCAL = ""
 class Making(msgspec.Struct, gc=False):
     """One inode to be made, and linked to `names` besides `path`. `number` tells it from others.
 
-    `source` is a file of the target that holds the blocks `right` already. `left` counts pieces that are not written
-    yet; it means something only while several units make it.
+    `near` tells of blocks, by their numbers, where in the target they lie already. `left` counts pieces that are not
+    written yet; it means something only while several units make it.
     """
 
     number: int
     entry: Entry
     path: bytes
     names: tuple[bytes, ...] = ()
-    source: bytes = b""
-    right: frozenset[int] = frozenset()
+    near: dict[int, "Near"] | None = None
     run: int = _NO_RUN
     pieces: int = 0
     left: int = 0
@@ -45,18 +54,24 @@ class Making(msgspec.Struct, gc=False):
         return Item(self.number, pieces, entry, self.path, self.names)
 
 
+Near = tuple[bytes, int]
+"""The path of a file in the target, and an offset in it."""
 Wish = tuple[int, int, bytes, Making, int]
-"""A chunk's start in its frame, its length, its id, and the offset in the file where it belongs."""
+"""A chunk's start in its frame or source, its length, its id, and the offset in the file where it belongs."""
 Place = tuple[str, int]
-"""A pack's name and the number of a frame; or `_LOCAL` and the number of who has the source."""
+"""A pack's name and the number of a frame; or `_LOCAL` and the number of a source."""
 
 
 @dataclass
 class _Run:
-    """Neighbouring frames, to be read at once. `newest_ns` is the latest mtime among what is made of them."""
+    """Neighbouring frames, to be read at once; without a pack, what is taken of each of `sources`.
+
+    `newest_ns` is the latest mtime among what is made of them.
+    """
 
     pack: Pack | None
     frames: list[tuple[int, list[Wish]]] = field(default_factory=list)
+    sources: list[Source] = field(default_factory=list)
     newest_ns: int = -(2**63)
 
 
@@ -76,11 +91,18 @@ def apart(runs: list[_Run], hands: int) -> list[_Run]:
 
 
 class Routes:
-    """The ways to the content of some `makings`. `lost` are those that need a chunk that is nowhere, and which."""
+    """The ways to the content of some `makings`. `lost` are those that need a chunk that is nowhere, and which.
 
-    def __init__(self, catalogue: Catalogue, tried: dict[bytes, set[Place]]) -> None:
+    `held`: files of the target, by their paths, that are held aside under those numbers.
+    """
+
+    def __init__(
+        self, catalogue: Catalogue, tried: dict[bytes, set[Place]], held: dict[bytes, int] | None = None
+    ) -> None:
         self._catalogue = catalogue
         self._tried = tried
+        self._held = held or {}
+        self._sources: dict[bytes, int] = {}
         self.lost: dict[int, str] = {}
 
     def units(self, makings: list[Making], batch: "Batch", order: Order) -> Iterator[Unit]:
@@ -93,28 +115,31 @@ class Routes:
                 self._wish(making, range(len(making.entry.chunks)), frames, packs)
             if not making.pieces and making.number not in self.lost:
                 bare.append(making)
-        runs = order(list(_runs(frames, packs)))
+        runs = order(list(self._runs(frames, packs)))
         for at in range(0, len(bare), PIECES_MAX):
             part = bare[at : at + PIECES_MAX]
-            yield Unit(batch.note(part), "", "", b"", b"", [making.item(0) for making in part], [])
+            yield Unit(batch.note(part), "", "", b"", [], [making.item(0) for making in part], [])
         for run in runs:
             yield self._unit(run, batch)
 
     def again(self, wishes: list[tuple[Making, int, int, bytes]], batch: "Batch") -> list[Unit]:
         """Units for single blocks that were not had: of each the making, its offset and length, and the chunk."""
-        units = []
+        frames: dict[Place, list[Wish]] = {}
+        packs: dict[str, Pack] = {}
         for making, at, length, chunk in wishes:
             spot = self._spot(chunk, length)
             if spot is None:
                 self._lose(making, chunk)
                 continue
             making.run = _SEVERAL
-            units.append(self._unit(_Run(spot[0], [(spot[1], [(spot[2], length, chunk, making, at)])]), batch))
-        return units
+            packs[spot[0].name] = spot[0]
+            frames.setdefault((spot[0].name, spot[1]), []).append((spot[2], length, chunk, making, at))
+        return [self._unit(run, batch) for run in self._runs(frames, packs)]
 
     def _wish(self, making: Making, numbers: range, frames: dict[Place, list[Wish]], packs: dict[str, Pack]) -> None:
         entry = making.entry
-        if len(entry.chunks) == 1 and not making.right and not entry.sparse:
+        near = making.near
+        if len(entry.chunks) == 1 and not near and not entry.sparse:
             self._wish_one(making, frames, packs)
             return
         pieces = 0
@@ -124,8 +149,10 @@ class Routes:
         ):
             if chunk == HOLE:
                 continue
-            if number in making.right:
-                wishes.append(((_LOCAL, making.number), (at, length, chunk, making, at)))
+            if near and number in near:
+                path, start = near[number]
+                source = self._sources.setdefault(path, len(self._sources))
+                wishes.append(((_LOCAL, source), (start, length, chunk, making, at)))
                 pieces += 1
                 continue
             spot = self._spot(chunk, length)
@@ -192,8 +219,42 @@ class Routes:
             parts.append(_part(run.pack, number, _merged(pieces)))
         label = batch.note(whole)
         if run.pack is None:
-            return Unit(label, "", "", b"", run.frames[0][1][0][3].source, items, parts)
-        return Unit(label, run.pack.name, run.pack.writer, run.pack.ephemeral, b"", items, parts)
+            return Unit(label, "", "", b"", run.sources, items, parts)
+        return Unit(label, run.pack.name, run.pack.writer, run.pack.ephemeral, [], items, parts)
+
+    def _runs(self, frames: dict[Place, list[Wish]], packs: dict[str, Pack]) -> Iterator[_Run]:
+        """Cut frames and sources into runs, and tell each making which is its only one."""
+        by_pack: dict[str, list[int]] = {}
+        for name, number in frames:
+            by_pack.setdefault(name, []).append(number)
+        count = 0
+        for name, numbers in by_pack.items():
+            if name == _LOCAL:
+                runs = self._local_runs(frames)
+            else:
+                runs = _cut(packs[name], [(number, frames[name, number]) for number in sorted(numbers)])
+            for run in runs:
+                _mark(run, count)
+                count += 1
+                yield run
+
+    def _local_runs(self, frames: dict[Place, list[Wish]]) -> Iterator[_Run]:
+        """What is taken from files of the target: a large one in slices, small ones together."""
+        run = _Run(None)
+        size = pieces = 0
+        for path, number in self._sources.items():
+            source = Source(path, self._held.get(path, NOT_HELD))
+            for part in _slices(frames.get((_LOCAL, number), [])):
+                more = sum(wish[1] for wish in part)
+                if run.frames and (size + more > LOCAL_BYTES or pieces + len(part) > PIECES_MAX):
+                    yield run
+                    run, size, pieces = _Run(None), 0, 0
+                run.frames.append((len(run.sources), part))
+                run.sources.append(source)
+                size += more
+                pieces += len(part)
+        if run.frames:
+            yield run
 
 
 class Batch:
@@ -222,29 +283,17 @@ class Batch:
         self._files = self._bytes = 0
 
 
-def _runs(frames: dict[Place, list[Wish]], packs: dict[str, Pack]) -> Iterator[_Run]:
-    """Cut frames into runs, and tell each making which is its only one."""
-    by_pack: dict[str, list[int]] = {}
-    for name, number in frames:
-        by_pack.setdefault(name, []).append(number)
-    count = 0
-    for name, numbers in by_pack.items():
-        if name == _LOCAL:
-            runs = [_Run(None, [(0, part)]) for number in numbers for part in _slices(frames[_LOCAL, number])]
-        else:
-            runs = list(_cut(packs[name], [(number, frames[name, number]) for number in sorted(numbers)]))
-        for run in runs:
-            for _, wishes in run.frames:
-                for wish in wishes:
-                    making = wish[3]
-                    if making.run == _NO_RUN:
-                        making.run = count
-                    elif making.run != count:
-                        making.run = _SEVERAL
-                    if making.entry.mtime_ns > run.newest_ns:
-                        run.newest_ns = making.entry.mtime_ns
-            count += 1
-            yield run
+def _mark(run: _Run, number: int) -> None:
+    """Tell what is made of a run which it is."""
+    for _, wishes in run.frames:
+        for wish in wishes:
+            making = wish[3]
+            if making.run == _NO_RUN:
+                making.run = number
+            elif making.run != number:
+                making.run = _SEVERAL
+            if making.entry.mtime_ns > run.newest_ns:
+                run.newest_ns = making.entry.mtime_ns
 
 
 def _cut(pack: Pack, frames: list[tuple[int, list[Wish]]]) -> Iterator[_Run]:
@@ -269,7 +318,7 @@ def _cut(pack: Pack, frames: list[tuple[int, list[Wish]]]) -> Iterator[_Run]:
 
 
 def _slices(wishes: list[Wish]) -> Iterator[list[Wish]]:
-    """Blocks of one local file, shared out."""
+    """Blocks of one file of the target, shared out."""
     part: list[Wish] = []
     size = 0
     for wish in wishes:
@@ -278,7 +327,8 @@ def _slices(wishes: list[Wish]) -> Iterator[list[Wish]]:
             part, size = [], 0
         part.append(wish)
         size += wish[1]
-    yield part
+    if part:
+        yield part
 
 
 def _part(pack: Pack | None, number: int, pieces: list[Piece]) -> Part:

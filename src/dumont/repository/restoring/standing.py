@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from blake3 import blake3
 
 from dumont.model.commit import HOLE, Entry, Kind
-from dumont.repository.restoring.route import Making
+from dumont.repository.restoring.route import Making, Near
 from dumont.snapshot.chunk import block_ranges, data_ranges, has_hole, is_zeros
 from dumont.snapshot.dress import gives_owners
 from dumont.snapshot.place import Place, is_absent
@@ -89,9 +89,15 @@ async def compare(place: Place, standing: Standing, makings: list[Making], ask: 
             if about.st_nlink == 1 + len(making.names):
                 standing.dress.append(making)
                 continue
-        making.source = making.path
-        making.right = frozenset(range(len(making.entry.chunks))).difference(wrong or ())
+        making.near = _right_blocks(making, set(wrong or ()))
         standing.make.append(making)
+
+
+def _right_blocks(making: Making, wrong: set[int]) -> dict[int, Near] | None:
+    """Where the blocks lie that the file at its own path holds already."""
+    entry = making.entry
+    blocks = enumerate(zip(entry.chunks, block_ranges(entry.size, entry.bounds), strict=True))
+    return {at: (making.path, start) for at, (chunk, (start, _)) in blocks if chunk != HOLE and at not in wrong} or None
 
 
 def examine(place: Place, path: bytes, entry: Entry, key: bytes) -> Wrong:

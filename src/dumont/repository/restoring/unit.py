@@ -17,6 +17,7 @@ GAP_BYTES = 64 * 2**10
 """What nobody needs between two frames is read along with them up to this length."""
 FRAME_BYTES_MAX = 32 * 2**20
 """No frame of files is larger, sealed or plain: a block is at most half of it."""
+NOT_HELD = -1
 HAND_BYTES_MAX = max(RUN_BYTES, FRAME_BYTES_MAX) + 2 * FRAME_BYTES_MAX
 """What one hand holds at most, besides names: what was read for a unit, and one frame twice while it is decoded."""
 
@@ -74,8 +75,15 @@ class Part(msgspec.Struct, frozen=True, array_like=True):
     pieces: list[Piece]
 
 
+class Source(msgspec.Struct, frozen=True, array_like=True):
+    """A file of the target as it is: at `path`, or held aside under the number `held`."""
+
+    path: bytes
+    held: int = NOT_HELD
+
+
 class Unit(msgspec.Struct, frozen=True, array_like=True, tag="unit"):
-    """Frames of the pack `pack`; or, with `source`, blocks of the file of that path in the target as it is.
+    """Frames of the pack `pack`; or, with `sources`, blocks of those files: each has its part, of the same place.
 
     Pieces name items by their place in `items`. What is finished counts to `batch`.
     """
@@ -84,7 +92,7 @@ class Unit(msgspec.Struct, frozen=True, array_like=True, tag="unit"):
     pack: str
     writer: str
     ephemeral: bytes
-    source: bytes
+    sources: list[Source]
     items: list[Item]
     parts: list[Part]
 
@@ -109,14 +117,20 @@ class Examine(msgspec.Struct, frozen=True, array_like=True, tag="examine"):
     files: list[tuple[bytes, Entry]]
 
 
-Message = Unit | Finish | Settle | Examine
+class Search(msgspec.Struct, frozen=True, array_like=True, tag="search"):
+    """Files of the target that may hold blocks of those entries, which belong elsewhere."""
+
+    files: list[tuple[bytes, Entry]]
+
+
+Message = Unit | Finish | Settle | Examine | Search
 
 
 class Answer(msgspec.Struct, frozen=True, array_like=True):
     """`bad` are ids of chunks that were not whole there, and `why`; items of the numbers `dropped` are not made.
 
     `wrong` answers Examine: for each file None when it is right with its xattrs and holes, or the numbers of the blocks
-    that it lacks.
+    that it lacks. `found` answers Search: the numbers of the blocks that each file holds.
     """
 
     fetched_bytes: int = 0
@@ -124,3 +138,4 @@ class Answer(msgspec.Struct, frozen=True, array_like=True):
     why: str = ""
     dropped: tuple[int, ...] = ()
     wrong: tuple[tuple[int, ...] | None, ...] = ()
+    found: tuple[tuple[int, ...], ...] = ()
