@@ -20,6 +20,9 @@ from dumont.repository.hands import Hand
 from dumont.repository.progress import Progress
 from dumont.repository.record import Pack
 from dumont.repository.saving.intake import (
+    CHANGED,
+    GONE,
+    HOLES,
     BlocksRead,
     FilesRead,
     Keep,
@@ -114,10 +117,13 @@ class Gathering:
         while True:
             work = self._work(to_read)
             await together([self._drive(hand, work) for hand in hands])
-            if not self._again:
+            if self._again:
+                await asyncio.sleep(RACY_NS / 1e9)
+            elif not self._large:
                 return
-            await asyncio.sleep(RACY_NS / 1e9)
-            self._large, self._again, to_read = self._again, deque(), iter(())
+            self._large.extend(self._again)
+            self._again.clear()
+            to_read = iter(())
 
     async def _drive(self, hand: Hand, work: "Iterator[_Files | _Blocks]") -> None:
         judged: tuple[_Files | _Blocks, asyncio.Task[bytes]] | None = None
@@ -252,9 +258,11 @@ class Gathering:
         return ids
 
     def _take_odd(self, folder: Folder, number: int, why: str) -> None:
-        if why == "changed":
+        if why == CHANGED:
             self._again.append((folder, number, 0))
-        elif why != "gone":
+        elif why == HOLES:
+            self._large.append((folder, number, 0))
+        elif why != GONE:
             self.found.uncovered[join(folder.path, folder.names[number])] = why
 
     def _take_blocks(self, batch: _Blocks, answer: BlocksRead) -> bytes:

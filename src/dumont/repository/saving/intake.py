@@ -25,7 +25,16 @@ from dumont.repository.record import DATA, NOTHING_EXCLUDED, TREE, Exclusion, Pa
 from dumont.repository.room import Room
 from dumont.repository.saving.sending import Sending
 from dumont.repository.saving.sieve import sieve_for
-from dumont.repository.saving.whole import ROOM_BYTES, SMALL_BLOCK_BYTES, FoldersRead, Reader, ReadFolders
+from dumont.repository.saving.whole import (
+    ROOM_BYTES,
+    SLACK_BYTES,
+    SMALL_BLOCK_BYTES,
+    FoldersRead,
+    Reader,
+    ReadFolders,
+    has_holes,
+    has_xattrs,
+)
 from dumont.snapshot.chunk import ID_BYTES, is_zeros
 from dumont.snapshot.index import RACY_NS
 from dumont.snapshot.pages import drop
@@ -36,6 +45,7 @@ _PROBED_BYTES_MIN = 32 * 2**10
 _PROBED_EVERY_BYTES = 4 * SMALL_BLOCK_BYTES
 _LARGE_PROBED_EVERY_BYTES = 4 * FRAME_BYTES
 _RUN_BYTES_MIN = FRAME_BYTES // 4
+CHANGED, GONE, HOLES = "changed", "gone", "holes"
 _NO_ID = bytes(ID_BYTES)
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _DONTCACHE = 0x80  # RWF_DONTCACHE, Linux 6.14: pages that this read brings in go again, others stay
@@ -92,8 +102,9 @@ class Finish(msgspec.Struct, frozen=True, tag="finish", array_like=True):
 
 
 class FilesRead(msgspec.Struct, frozen=True, array_like=True):
-    """`ids` of all chunks, file by file. `odd`: number of a file → why its ids are all zeros: `changed`, `gone` or an
-    error in words. `xattrs`: number of a file → its `user.` attributes, if it has any."""
+    """`ids` of all chunks, file by file. `odd`: number of a file → why its ids are all zeros: CHANGED, GONE, HOLES (it
+    has some, and is to be read in blocks) or an error in words. `xattrs`: number of a file → its `user.` attributes,
+    if it has any."""
 
     ids: bytes
     odd: dict[int, str]
@@ -205,7 +216,7 @@ class Intake:
                 end = at + size
                 why, more = missing or self._read_file(name, folder, view[at : end + 1], ctime_ns)
                 if not why and ctime_ns > racy_from_ns:
-                    why = "changed"  # or might have been, without showing it
+                    why = CHANGED  # or might have been, without showing it
                 if why:
                     odd[number] = why
                     count = -(-size // SMALL_BLOCK_BYTES)
@@ -237,13 +248,16 @@ class Intake:
         except OSError as error:
             return _not_opened(error)
         try:
+            size = len(room) - 1
             length = os.readv(fd, [room])
-            if length != len(room) - 1 or os.fstat(fd).st_ctime_ns != ctime_ns:
-                return "changed", ()
-            return "", xattrs_of(fd) if os.listxattr(fd) else ()
+            look = os.fstat(fd)
+            if length != size or look.st_ctime_ns != ctime_ns:
+                return CHANGED, ()
+            xattrs = xattrs_of(fd) if has_xattrs(fd) else ()
+            if (xattrs or look.st_blocks * 512 > size + SLACK_BYTES) and has_holes(fd, size):
+                return HOLES, ()
+            return "", xattrs
         except OSError as error:
-            if error.errno in (errno.ENOTSUP, errno.EOPNOTSUPP):
-                return "", ()
             return f"unreadable: {error.strerror}", ()
         finally:
             os.close(fd)
@@ -322,7 +336,7 @@ class Intake:
 
 def _not_opened(error: OSError) -> _Read:
     absent = is_absent(error) or error.errno == errno.ENXIO
-    return ("gone" if absent else f"unreadable: {error.strerror}"), ()
+    return (GONE if absent else f"unreadable: {error.strerror}"), ()
 
 
 def _is_as_before(now: os.stat_result, request: ReadBlocks) -> bool:

@@ -15,6 +15,7 @@ import msgspec
 from dumont.model.commit import Entry, Kind
 from dumont.repository.saving.sieve import Sieve
 from dumont.repository.saving.walk import Mark, mark_of, names_in, own_entry
+from dumont.snapshot.chunk import data_ranges, has_hole
 from dumont.snapshot.place import Place
 from dumont.snapshot.scan import xattrs_of
 from dumont.snapshot.tree import digest_listing, encode_listing
@@ -27,6 +28,9 @@ ROOM_BYTES = 8 * 2**20
 _ENOUGH_BYTES = 4 * 2**20
 _ENOUGH_FILES = 512
 _NAMES_MAX = 2048
+SLACK_BYTES = 4095
+"""What a file may be allotted beyond its size, for that is whole blocks. More may make up for holes, and so may room
+for attributes: such a file is asked for them, though it seems to have none."""
 _MODE, _FORMAT = 0o7777, 0o170000
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _encode = msgspec.msgpack.Encoder().encode
@@ -149,11 +153,12 @@ class Reader:
             look = os.fstat(fd)
             mode, inode, _, links, uid, gid, size = look[:7]
             ctime_ns = look.st_ctime_ns
+            allotted = look.st_blocks * 512
             if (
                 mode & _FORMAT != stat.S_IFREG
                 or links != 1
                 or size >= SMALL_FILE_BYTES_MAX
-                or look.st_blocks * 512 < size
+                or allotted < size
                 or ctime_ns >= self._racy_from_ns
             ):
                 return False
@@ -165,7 +170,9 @@ class Reader:
             length = os.readv(fd, [room[at : end + 1]])
             if length != size or os.fstat(fd).st_ctime_ns != ctime_ns:
                 return False
-            xattrs = xattrs_of(fd) if _has_xattrs(fd) else ()
+            xattrs = xattrs_of(fd) if has_xattrs(fd) else ()
+            if (xattrs or allotted > size + SLACK_BYTES) and has_holes(fd, size):
+                return False
         finally:
             os.close(fd)
         mtime_ns = look.st_mtime_ns
@@ -193,7 +200,13 @@ class Reader:
         return tuple(self.ids[first:])
 
 
-def _has_xattrs(fd: int) -> bool:
+def has_holes(fd: int, size: int) -> bool:
+    """Whether the file system knows of a hole in the open file."""
+    return has_hole(data_ranges(fd, size), size)
+
+
+def has_xattrs(fd: int) -> bool:
+    """Whether the open file has any attributes, which costs less than reading them."""
     try:
         return bool(os.listxattr(fd))
     except OSError as error:
