@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from dumont.demo.walker import describe, differences
+from dumont.errors import StoreError
 from dumont.repository.hands import Blocking, ThreadHand
 from dumont.repository.record import DATA, CommitRecord, pack_key
 from dumont.repository.repository import Repository
@@ -297,6 +298,26 @@ async def test_a_file_that_only_looks_like_it_is_not_taken(tmp_path: Path) -> No
     restored = await bring_back(stage.repository, stage.record, stage.copy)
     stage.check()
     assert restored.fetched_bytes > 8 * MIB
+
+
+@pytest.mark.parametrize("reads", [1, 2, 3])
+async def test_a_restore_that_breaks_off_leaves_what_it_would_have_taken(tmp_path: Path, reads: int) -> None:
+    """Whatever stands is whole, nothing has a second name any more, and the next run finds all of it again."""
+    bodies = {name: os.urandom(size * MIB + size) for name, size in {"a": 2, "b": 3, "c": 9, "d": 10}.items()}
+    stage = await scene(tmp_path, bodies)
+    swap(stage.copy)
+    (stage.copy / "c").write_bytes(b"something else")
+    (stage.copy / "d").unlink()
+    stage.store.reads_left = reads
+    with pytest.raises(StoreError):
+        await bring_back(stage.repository, stage.record, stage.copy)
+    assert left_over(tmp_path) == []
+    there = [path.read_bytes() for path in stage.copy.iterdir() if path.stat().st_size > MIB]
+    assert all(body in bodies.values() for body in there)
+    assert all(path.stat().st_nlink == 1 for path in stage.copy.iterdir())
+    stage.store.reads_left = None
+    await bring_back(stage.repository, stage.record, stage.copy)
+    stage.check()
 
 
 async def test_of_a_file_that_was_moved_and_changed_the_rest_is_taken(tmp_path: Path) -> None:
