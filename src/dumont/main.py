@@ -346,6 +346,7 @@ def _script(last_will: str, boot: "Boot", offer: "Offer") -> str:
 def _loops(parts: "Parts", rented: Rented) -> "list[asyncio.Task[None]]":
     import asyncio
 
+    from dumont.control.peaks import Peaks
     from dumont.control.sweep import Sweeper
     from dumont.control.upkeep import Upkeep
 
@@ -353,7 +354,8 @@ def _loops(parts: "Parts", rented: Rented) -> "list[asyncio.Task[None]]":
     sweeper = Sweeper(parts.acts, parts.observatory, parts.clock, every_s)
     sweeps = [asyncio.create_task(sweeper.run(provider)) for provider in rented.providers]
     upkeep = Upkeep(parts.acts, parts.observatory, parts.vault, due=parts.upkeep_due)
-    return [asyncio.create_task(parts.shell.run()), asyncio.create_task(upkeep.run()), *sweeps]
+    peaks = Peaks(parts.acts, parts.observatory)
+    return [*map(asyncio.create_task, (parts.shell.run(), upkeep.run(), peaks.run())), *sweeps]
 
 
 async def _stop(loops: "list[asyncio.Task[None]]", acts: "Acts") -> None:

@@ -1,17 +1,21 @@
 """A pretended agent: `python -m tests.integration.fake_agent RUN_DIR`. Real TLS, real sockets, no files.
 
 It joins, keeps both links, and plays the role it is given. A primary counts commits up; its standby follows them over a
-TCP connection, whose end is what a standby notices of a primary's death.
+TCP connection, whose end is what a standby notices of a primary's death. Its meters are real, but for the GPUs, which a
+test writes down.
 """
 
 import asyncio
 import json
 import sys
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from dumont.agent.gpus import UNREADABLE, Reading, Use
+from dumont.agent.meters import MachineGauges, Meter
 from dumont.errors import LinkClosed
 from dumont.model.commit import CommitId
 from dumont.model.instance import Role
@@ -34,6 +38,33 @@ from dumont.wire.join import Join, Joined, JoinRefused
 from dumont.wire.link import dial
 
 EVERY_S = 0.1
+GPUS = "gpus.json"
+"""In the run directory: a list of objects with the fields of `Use`."""
+
+
+def write_gpus(run_dir: Path, *cards: Use) -> None:
+    """What the machine's cards hold from now on."""
+    new = run_dir / f"{GPUS}.new"
+    new.write_text(json.dumps([card._asdict() for card in cards]))
+    new.replace(run_dir / GPUS)
+
+
+class WrittenGpus:
+    """A driver of the port `Gpus` that reads a file, as NVIDIA's reads its cards. Without one there is no card yet."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self._file = run_dir / GPUS
+
+    def percent(self) -> float | None:
+        return None
+
+    def memory(self, own: Callable[[], Collection[int]]) -> Reading:
+        try:
+            return Reading(tuple(Use(**card) for card in json.loads(self._file.read_text())))
+        except FileNotFoundError:
+            return Reading()
+        except (OSError, ValueError):
+            return Reading(lacks=UNREADABLE)
 
 
 class FakeAgent:
@@ -48,6 +79,7 @@ class FakeAgent:
         self.stream_up = False
         self.stream_was_up = False
         self.ports = Endpoints(self.boot["host"])
+        self.meter = Meter(MachineGauges(run_dir, WrittenGpus(run_dir), set))
 
     async def run(self) -> None:
         service = await asyncio.start_server(self.greet, self.boot["host"], 0)
@@ -127,6 +159,7 @@ class FakeAgent:
         status = Status(
             self.me, self.epoch, self.told.role, self.ports, head=head, applied=head, root=b"\7" * 32, commits=self.seq
         )
+        status = msgspec.structs.replace(status, meters=self.meter.read(self.epoch if self.leads else None))
         if self.leads:
             return msgspec.structs.replace(
                 status,

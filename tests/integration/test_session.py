@@ -256,6 +256,16 @@ async def test_meters_arrive_every_second(step: Doorstep) -> None:
     assert meters.memory_bytes < meters.memory_bytes_max
     assert meters.disk_free_bytes
     assert meters.gpu_percent is None
+    assert meters.gpu_peak is None, "nothing is served yet"
+
+
+async def test_a_peak_without_a_gpu_is_unknown_and_says_why(step: Doorstep) -> None:
+    """On this computer a "GPU" is the processor: an invented figure would grade predictions wrongly."""
+    await step.open(3)
+    await step.until(lambda: step.report.meters.gpu_peak is not None)
+    peak = step.report.meters.gpu_peak
+    assert peak is not None
+    assert (peak.bytes, peak.scope, peak.why, peak.every_ms) == (None, None, "no_driver", 1000)
 
 
 async def test_quiescing_runs_on_switch_first_and_then_ends_everything(step: Doorstep) -> None:

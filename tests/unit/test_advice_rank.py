@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from dumont.advisor.advice import Advice, Market, Settings, advise
 from dumont.advisor.answer import answer
-from dumont.advisor.candidate import Assessor, Candidate, Factors
+from dumont.advisor.candidate import Assessor, Candidate, Factor, Factors
 from dumont.advisor.errand import errand_of
 from dumont.advisor.estimate.verdict import Estimator
 from dumont.advisor.exchange import rate_of
@@ -77,6 +77,10 @@ WORKLOADS = st.builds(
 def asked(text: str, offers: list[Offer] | None = None, **more: object) -> Advice:
     market = Market(offers=dated_offers() if offers is None else offers, now=NOW, live=offers is not None)
     return advise(read(text), market, Settings(**more), ESTIMATOR)  # type: ignore[arg-type]
+
+
+def taught(share: float) -> Factors:
+    return Factors(memory={"qlora": Factor(applied=share, measured=share, worst=share, runs=3)})
 
 
 def assessed(workload: Workload, offers: list[Offer]) -> tuple[list[Candidate], dict[Name, Candidate]]:
@@ -247,9 +251,9 @@ def test_recorded_runs_raise_memory_and_never_lower_it() -> None:
     text = "qlora llama 3 8b, 1000 examples, gradient checkpointing, 512 tokens"
     plain = asked(text, card)
     assert plain.ranked is not None and plain.ranked.choices
-    more = asked(text, card, factors=Factors(memory={"qlora": 2.0}))
+    more = asked(text, card, factors=taught(2.0))
     assert more.ranked is not None and not more.ranked.choices
-    less = asked(text, card, factors=Factors(memory={"qlora": 0.1}))
+    less = asked(text, card, factors=taught(0.1))
     assert less.ranked is not None
     assert less.ranked.choices[Name.CHEAPEST].memory == plain.ranked.choices[Name.CHEAPEST].memory
 

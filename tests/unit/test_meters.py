@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from dumont.agent.gpus import Nvml, Reading, Use
 from dumont.agent.meters import Cpu, MachineGauges, Memory, Meter, Net, cgroup_memory, cpu_percent, net_rates
 
 
@@ -15,6 +16,8 @@ class Script:
         self.net_now: Net | None = Net(1_000, 2_000)
         self.memory_now: Memory | None = Memory(3, 8)
         self.gpu_now: float | None = None
+        self.uses: tuple[Use, ...] = ()
+        self.asked = 0
 
     def cpu(self) -> Cpu | None:
         return self.cpu_now
@@ -30,6 +33,10 @@ class Script:
 
     def gpu_percent(self) -> float | None:
         return self.gpu_now
+
+    def gpu_memory(self) -> Reading:
+        self.asked += 1
+        return Reading(self.uses)
 
 
 class Hand:
@@ -66,6 +73,22 @@ def test_rates_come_from_two_readings_and_the_time_between() -> None:
 def test_a_gpu_without_a_driver_is_unknown_and_not_idle() -> None:
     """Otherwise a broken driver would put a busy training run to sleep."""
     assert Meter(Script(), Hand()).read().gpu_percent is None
+
+
+def test_a_peak_belongs_to_what_is_served() -> None:
+    """What a standby's card held before is not the workload's, and a new epoch's workload begins anew."""
+    script, hand = Script(), Hand()
+    script.uses = (Use("a", "RTX 4090", 24 * 10**9, 20 * 10**9, None),)
+    meter = Meter(script, hand)
+    assert meter.read().gpu_peak is None
+    assert script.asked == 0
+    first = meter.read(3).gpu_peak
+    script.uses = (Use("a", "RTX 4090", 24 * 10**9, 1 * 10**9, None),)
+    closed = meter.read().gpu_peak
+    again = meter.read(5).gpu_peak
+    assert first is not None and first.bytes == 20 * 10**9
+    assert closed == first, "the doors were closed; what was measured stays known"
+    assert again is not None and again.bytes == 10**9
 
 
 def test_after_a_gap_the_rate_is_unknown_and_then_known_again() -> None:
@@ -141,4 +164,4 @@ def test_no_limit_is_no_limit(tmp_path: Path, limit: str) -> None:
 
 def test_a_missing_workspace_has_unknown_space(tmp_path: Path) -> None:
     """Zero free bytes would be an alarm about nothing."""
-    assert MachineGauges(tmp_path / "gone").disk_free_bytes() is None
+    assert MachineGauges(tmp_path / "gone", Nvml(), set).disk_free_bytes() is None

@@ -29,7 +29,7 @@ def answer(advice: Advice, *, explain: bool = False) -> dict[str, Any]:
         "reading": advice.reading.workload.stated(),
         "lang": advice.reading.lang,
         "reader": advice.reading.reader,
-        "notes": [*map(sentence, advice.reading.notes), *advice.market.notes, *_market_notes(advice)],
+        "notes": [*map(sentence, advice.reading.notes), *advice.market.notes, *_market_notes(advice), *_taught(advice)],
         "message": _message(advice),
         "ask": [one.field for one in advice.ask],
         "questions": [one.text for one in advice.ask],
@@ -48,6 +48,7 @@ def answer(advice: Advice, *, explain: bool = False) -> dict[str, Any]:
         },
         "market": _market(advice),
         "lack": ranked.lack.value if ranked and ranked.lack else None,
+        "calibration": {job: round(factor.applied, 4) for job, factor in advice.settings.factors.memory.items()},
     }
 
 
@@ -81,6 +82,19 @@ def _market_notes(advice: Advice) -> list[str]:
             "`dumont up` and `dumont provider add` bring live ones."
         ).format(oldest=oldest.isoformat(), newest=newest.isoformat())
     ]
+
+
+def _taught(advice: Advice) -> list[str]:
+    """What recorded runs of this kind of job did to the memory of the choices."""
+    job = advice.errand.job if advice.errand else None
+    factor = advice.settings.factors.memory.get(job.task) if job else None
+    if factor is None or factor.applied <= 1:
+        return []
+    said = _(
+        "Memory is counted {factor} times what is estimated, because {n} recorded runs of this kind took more "
+        "(`dumont advise --calibration`)."
+    )
+    return [said.format(factor=figure(factor.applied, 2), n=factor.runs)]
 
 
 def _market(advice: Advice) -> dict[str, Any]:

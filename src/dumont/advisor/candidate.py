@@ -20,10 +20,22 @@ _SHARDED = ("", "fsdp")
 
 
 @dataclass(frozen=True, kw_only=True)
+class Factor:
+    """What `runs` recorded runs of one task took, as shares of what the estimator said: the median as `measured` and as
+    it is `applied` (never below 1), and the `worst` of them.
+    """
+
+    applied: float
+    measured: float
+    worst: float
+    runs: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Factors:
     """What recorded runs of each task took, as a share of what was predicted. A task without enough runs has none."""
 
-    memory: Mapping[str, float] = field(default_factory=dict)
+    memory: Mapping[str, Factor] = field(default_factory=dict)
     hours: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -34,7 +46,8 @@ class Candidate:
     `hours` is from the start to the end, with setting up and the interruptions that are to be expected; `work_h`, which
     is paid for, without the latter: the expected cost of an hour holds them already. `cost_micros` is what all of it is
     expected to cost; None where the time is unknown. `job` is what the estimate is for, and `replicas` how many of its
-    items run at once on GPUs of their own. `pace` is the whole machine's, in the speed's unit.
+    items run at once on GPUs of their own. `pace` is the whole machine's, in the speed's unit. `factor` is what
+    recorded runs did to the memory; None without enough of them.
     """
 
     priced: Priced
@@ -46,6 +59,7 @@ class Candidate:
     cost_micros: int | None
     pace: float | None = None
     replicas: int = 1
+    factor: Factor | None = None
 
     @property
     def gpu(self) -> str:
@@ -80,6 +94,7 @@ class _Suited:
     hours: Hours | None
     pace: float | None
     replicas: int = 1
+    factor: Factor | None = None
 
 
 class Assessor:
@@ -120,6 +135,7 @@ class Assessor:
             cost_micros=None if work_h is None else cost_micros(work_h, priced.micros_per_hour),
             pace=suited.pace,
             replicas=suited.replicas,
+            factor=suited.factor,
         )
 
     def _suit(self, gpu: str, gpus: int) -> _Suited:
@@ -136,8 +152,8 @@ class Assessor:
 
     def _laid_out(self, gpu: str, job: Job, replicas: int) -> _Suited:
         verdict = self._estimator.verdict(job, gpu)
-        factor = max(1.0, self._factors.memory.get(job.task, 1.0))
-        if factor > 1 and verdict.memory is not None and verdict.gpu is not None:
+        factor = self._factors.memory.get(job.task) if verdict.memory and verdict.gpu else None
+        if factor is not None:
             verdict = _remembered(verdict, factor)
         speed = verdict.speed
         pace = None if speed is None else speed.value * replicas * (job.n_gpus or 1 if speed.per_gpu else 1)
@@ -147,7 +163,7 @@ class Assessor:
         elif self._errand.amount is not None and speed is not None:
             hours = _scaled(hours_for(self._errand.amount, speed, job.n_gpus or 1), 1 / replicas)
             hours = _scaled(hours, self._factors.hours.get(job.task, 1.0))
-        return _Suited(job, verdict, verdict.fits, hours, pace, replicas)
+        return _Suited(job, verdict, verdict.fits, hours, pace, replicas, factor)
 
     def _unmodelled(self, gpu: str, gpus: int) -> _Suited:
         """Rendering, whose time follows from a measured frame; and work of which only the hours may be known."""
@@ -193,12 +209,18 @@ def _on_this_card(suited: _Suited, vram_mb: int | None) -> bool | None:
     return not smaller or memory.device_high * 1000 <= vram_mb
 
 
-def _remembered(verdict: Verdict, factor: float) -> Verdict:
-    """A verdict after recorded runs that took more memory than predicted. They never make it smaller."""
+def _remembered(verdict: Verdict, factor: Factor) -> Verdict:
+    """A verdict after recorded runs that took more memory than predicted. They never make it smaller, so what does not
+    fit never comes to fit; and the worst case is never less than what the worst of them took.
+    """
     assert verdict.memory is not None and verdict.gpu is not None
-    memory = verdict.memory.scaled(factor)
+    memory = verdict.memory.scaled(max(1.0, factor.applied))
+    missing = max(0.0, factor.worst * verdict.memory.device_point - memory.device_high)
+    memory = replace(memory, high=memory.high + missing, device_high=memory.device_high + missing)
     room = verdict.gpu.usable_bytes / GB
     fits = verdict.fits and memory.device_high <= room
+    if memory == verdict.memory:
+        return verdict
     reason = Reason.FITS if fits else Reason.MAY_FIT if memory.device_point <= room else Reason.TOO_LARGE
     return replace(verdict, memory=memory, fits=bool(fits), reason=reason, margin_gb=room - memory.device_high)
 

@@ -57,6 +57,8 @@ def advised_facts(one: Candidate, advice: Advice) -> dict[str, str | int | float
         facts |= {"job": one.job.task, "model": one.job.model}
     if one.memory is not None:
         facts |= {"memory_gb": round(one.memory.device_point, 3), "memory_high_gb": round(one.memory.device_high, 3)}
+        if one.factor is not None and one.factor.applied > 1:
+            facts["memory_factor"] = round(one.factor.applied, 4)
     if one.hours is not None and advice.errand is not None and advice.errand.held_h is None:
         facts["hours"] = round(one.hours.point, 4)
         if one.cost_micros is not None:

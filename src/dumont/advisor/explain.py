@@ -3,7 +3,7 @@
 from typing import Any
 
 from dumont.advisor.advice import Advice
-from dumont.advisor.candidate import SETUP_H, Candidate
+from dumont.advisor.candidate import SETUP_H, Candidate, Factor
 from dumont.advisor.estimate.part import Part
 
 Line = dict[str, Any]
@@ -30,10 +30,28 @@ def _memory(one: Candidate) -> list[Line]:
         return []
     return [
         *_parts("memory", memory.parts, "GB"),
-        _line("memory", "sum", (memory.point, "GB"), "as the allocator reserves it"),
+        _line(
+            "memory",
+            "sum",
+            (memory.point / (one.factor.applied if one.factor else 1.0), "GB"),
+            "as the allocator reserves it",
+        ),
+        *_recorded(one.factor),
         _line("memory", "seen on the card", (memory.device_point, "GB"), "with what the driver takes"),
         _line("memory", "at worst", (memory.device_high, "GB"), "the interval's upper end, of what was not stated"),
         _line("memory", "card", (one.card_gb, "GB"), "what a process can take of it", "gpus.csv"),
+    ]
+
+
+def _recorded(factor: Factor | None) -> list[Line]:
+    """What recorded runs did to the lines below."""
+    if factor is None:
+        return []
+    runs, source = f"of {factor.runs} recorded runs", "dumont advise --calibration"
+    said = f"median share {runs}: {factor.measured:.3g}, and never below 1"
+    return [
+        _line("memory", "recorded runs", (factor.applied, "×"), said, source),
+        _line("memory", "the worst of them", (factor.worst, "×"), f"{runs}; the worst case is no less", source),
     ]
 
 

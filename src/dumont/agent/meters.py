@@ -1,15 +1,19 @@
 """Meters: readings of an instance. What can't be read is unknown (None), never zero (I6)."""
 
-import importlib
-import importlib.util
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import psutil  # type: ignore[import-untyped]
 
+from dumont.agent.gpus import Gpus, Reading
+from dumont.agent.peak import Peak
 from dumont.wire.control import Meters
+
+METERS_S = 1.0
+"""The meters are read so often. What a GPU's memory held for a shorter time may go unseen; allocators keep for longer
+what they once took."""
 
 LIMIT_BYTES_SOME = 2**60
 """A cgroup limit at or above this is the kernel's way of writing "none"."""
@@ -51,9 +55,13 @@ class Gauges(Protocol):
 
     def gpu_percent(self) -> float | None: ...
 
+    def gpu_memory(self) -> Reading: ...
+
 
 class Meter:
-    """Turns raw counters into rates. The first reading has no rates: there is nothing to compare with."""
+    """Turns raw counters into rates, and a GPU's memory into a peak. The first reading has no rates: there is nothing
+    to compare with.
+    """
 
     def __init__(self, gauges: Gauges, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._gauges = gauges
@@ -61,13 +69,21 @@ class Meter:
         self._cpu: Cpu | None = None
         self._net: Net | None = None
         self._read_at: float | None = None
+        self._epoch: int | None = None
+        self._peak = Peak(METERS_S)
 
-    def read(self) -> Meters:
-        """All readings now."""
+    def read(self, epoch: int | None = None) -> Meters:
+        """All readings now. `epoch` is the one that is served, None for none: a peak belongs to it, and stays known
+        when the doors are closed.
+        """
         now = self._monotonic()
         cpu, net, memory = self._gauges.cpu(), self._gauges.net(), self._gauges.memory()
         seconds = now - self._read_at if self._read_at is not None else 0.0
         received, sent = net_rates(self._net, net, seconds)
+        if epoch is not None:
+            if epoch != self._epoch:
+                self._epoch, self._peak = epoch, Peak(METERS_S)
+            self._peak.see(self._gauges.gpu_memory(), now)
         meters = Meters(
             cpu_percent=cpu_percent(self._cpu, cpu),
             memory_bytes=memory.used if memory else None,
@@ -76,6 +92,7 @@ class Meter:
             net_in_bytes_per_s=received,
             net_out_bytes_per_s=sent,
             gpu_percent=self._gauges.gpu_percent(),
+            gpu_peak=self._peak.told(),
         )
         self._cpu, self._net, self._read_at = cpu, net, now
         return meters
@@ -124,12 +141,19 @@ def cgroup_memory(root: Path, cgroup_text: str) -> Memory | None:
 
 
 class MachineGauges:
-    """The gauges of this machine, or of the container that we run in."""
+    """The gauges of this machine, or of the container that we run in. `own` gives the workload's process ids."""
 
-    def __init__(self, workspace: Path, cgroup_root: Path = Path("/sys/fs/cgroup")) -> None:
+    def __init__(
+        self,
+        workspace: Path,
+        gpus: Gpus,
+        own: Callable[[], Collection[int]],
+        cgroup_root: Path = Path("/sys/fs/cgroup"),
+    ) -> None:
         self._workspace = workspace
+        self._gpus = gpus
+        self._own = own
         self._cgroup_root = cgroup_root
-        self._gpu = _Gpu()
 
     def cpu(self) -> Cpu | None:
         try:
@@ -166,29 +190,10 @@ class MachineGauges:
         return Net(sum(counter.bytes_recv for counter in outer), sum(counter.bytes_sent for counter in outer))
 
     def gpu_percent(self) -> float | None:
-        return self._gpu.percent()
+        return self._gpus.percent()
 
-
-class _Gpu:
-    """Mean utilisation of all GPUs through NVML (https://docs.nvidia.com/deploy/nvml-api); unknown without it."""
-
-    def __init__(self) -> None:
-        self._nvml: Any = importlib.import_module("pynvml") if importlib.util.find_spec("pynvml") else None
-        self._ready = False
-
-    def percent(self) -> float | None:
-        if self._nvml is None:
-            return None
-        try:
-            if not self._ready:
-                self._nvml.nvmlInit()
-                self._ready = True
-            handles = [self._nvml.nvmlDeviceGetHandleByIndex(i) for i in range(self._nvml.nvmlDeviceGetCount())]
-            shares = [float(self._nvml.nvmlDeviceGetUtilizationRates(handle).gpu) for handle in handles]
-        except self._nvml.NVMLError:
-            self._ready = False  # a driver that was restarted has to be asked anew
-            return None
-        return sum(shares) / len(shares) if shares else None
+    def gpu_memory(self) -> Reading:
+        return self._gpus.memory(self._own)
 
 
 def _own_groups(cgroup_text: str) -> tuple[str | None, str | None]:

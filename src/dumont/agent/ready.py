@@ -16,6 +16,7 @@ PACKAGES = {
     "cryptography": "cryptography",
     "lz4": "lz4",
     "msgspec": "msgspec",
+    "nvidia-ml-py": "pynvml",
     "psutil": "psutil",
     "zstandard": "zstandard",
 }

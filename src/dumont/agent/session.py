@@ -17,8 +17,9 @@ from typing import Any
 
 from dumont.agent.boot import RunDir, read_boot
 from dumont.agent.ending import Kin, end
+from dumont.agent.gpus import Nvml
 from dumont.agent.listening import listen
-from dumont.agent.meters import MachineGauges, Meter
+from dumont.agent.meters import METERS_S, MachineGauges, Meter
 from dumont.agent.shell import Shells
 from dumont.agent.ssh import SshDoor
 from dumont.agent.surroundings import Surroundings
@@ -35,7 +36,6 @@ CLOSING_TERM_S = 0.3
 """When the doors close for good, programs have so long between TERM and KILL: this replica is no longer primary."""
 
 _QUIESCE_TERM_S_MIN = 0.3
-_METERS_S = 1.0
 _METERS_OLD_S = 5.0
 
 log = logging.getLogger("dumont.session")
@@ -242,9 +242,10 @@ class Desk:
     async def meter_forever(self) -> None:
         """Read the meters in a thread: a file system that hangs must not stop the rest."""
         while True:
-            self._meters = await asyncio.to_thread(self._meter.read)
+            served = self._session.epoch if self._session.serving else None
+            self._meters = await asyncio.to_thread(self._meter.read, served)
             self._metered_at = self._clock.monotonic()
-            await self._clock.sleep(_METERS_S)
+            await self._clock.sleep(METERS_S)
 
     def _obey(self, message: ToSession) -> None:
         if isinstance(message, Serve):
@@ -284,7 +285,7 @@ async def main(run: RunDir) -> None:
     around, kin = Surroundings(run, boot), Kin(run)
     ssh_listener, web_listener = listen(boot.host, boot.ssh_port), listen(boot.host, boot.http_port)
     session = Session(around, kin, clock, ssh_listener)
-    meter = Meter(MachineGauges(around.directory))
+    meter = Meter(MachineGauges(around.directory, Nvml(), Kin(run).all))  # kin of its own: it is asked from a thread
     ports = session.ssh.port, int(web_listener.getsockname()[1])
     desk = Desk(session, meter, clock, ports)
     session.serve(session.wanted)

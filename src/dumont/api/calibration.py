@@ -5,18 +5,22 @@ from dataclasses import asdict
 from fastapi import APIRouter
 
 from dumont.advisor.candidate import Factors
-from dumont.advisor.grade import RUNS_MIN, Run, factors_of, grades, run_of
+from dumont.advisor.grade import RUNS_MIN, Run, factors_of, grades, peak_of, run_of
 from dumont.api.site import Here, Site
-from dumont.client.advice import Calibration, TaskGrade
+from dumont.client.advice import Calibration, MemoryFactor, TaskGrade
 from dumont.client.advice import Run as RunShown
 from dumont.client.results import Fact
+from dumont.control.history import PROMOTED
+from dumont.control.peaks import ADVISED, MEASURED, RUNS_MAX
 from dumont.errors import BadInput
 from dumont.model.event import Event
-from dumont.model.instance import Instance
+from dumont.model.instance import Instance, Machine
 
-ADVISED, LAUNCHED, MEASURED = "advised", "launched", "measured"
+LAUNCHED = "launched"
 FACTS_MAX, FACT_CHARS_MAX = 16, 80
-KNOWN = frozenset({"task", "job", "model", "gpu", "gpus", "memory_gb", "memory_high_gb", "hours", "cost_micros"})
+KNOWN = frozenset(
+    {"task", "job", "model", "gpu", "gpus", "memory_gb", "memory_high_gb", "memory_factor", "hours", "cost_micros"}
+)
 
 router = APIRouter()
 
@@ -28,6 +32,7 @@ async def calibration(site: Here) -> Calibration:
     return Calibration(
         runs_min=RUNS_MIN,
         tasks=[TaskGrade(**asdict(grade)) for grade in grades(runs)],
+        factors=[MemoryFactor(job=job, **asdict(factor)) for job, factor in factors_of(runs).memory.items()],
         runs=[_shown(run) for run in runs],
     )
 
@@ -40,14 +45,15 @@ async def factors(site: Site) -> Factors:
 
 
 async def recorded(site: Site) -> list[Run]:
-    """Every launch that was advised, with its machines and the readings of its meters."""
+    """Every launch that was advised, with its machines and the peaks that they told."""
     database = site.parts.database
-    advised = await database.happened(ADVISED)
+    advised = await database.happened(ADVISED, RUNS_MAX)
     if not advised:
         return []
-    launched, measured = await database.happened(LAUNCHED), await database.happened(MEASURED)
+    launched = await database.happened(LAUNCHED, RUNS_MAX)
+    measured, promoted = await database.happened(MEASURED, RUNS_MAX), await database.happened(PROMOTED, RUNS_MAX)
     instances = await database.instances(gone=True)
-    return [_run(one, launched, measured, instances) for one in advised]
+    return [_run(one, launched, [*measured, *promoted], instances) for one in advised]
 
 
 def check_prediction(facts: dict[str, Fact]) -> None:
@@ -59,8 +65,10 @@ def check_prediction(facts: dict[str, Fact]) -> None:
         raise BadInput(f"a text in advised may have {FACT_CHARS_MAX} characters")
 
 
-def _run(advised: Event, launched: list[Event], measured: list[Event], instances: list[Instance]) -> Run:
-    """A name can be launched again after a removal: what belongs to this launch lies before the next one."""
+def _run(advised: Event, launched: list[Event], told: list[Event], instances: list[Instance]) -> Run:
+    """A name can be launched again after a removal: what belongs to this launch lies before the next one. What was told
+    of a machine belongs to its launch, whenever it was written down.
+    """
     later = [one.at for one in launched if one.workspace == advised.workspace and one.at > advised.at]
     ends = min(later, default=None)
     before = [one.at for one in launched if one.workspace == advised.workspace and one.at <= advised.at]
@@ -70,15 +78,29 @@ def _run(advised: Event, launched: list[Event], measured: list[Event], instances
         for one in instances
         if one.workspace == advised.workspace and one.created_at >= begins and (ends is None or one.created_at < ends)
     ]
-    read = [
-        one.facts
-        for one in measured
-        if one.workspace == advised.workspace and one.at >= begins and (ends is None or one.at < ends)
-    ]
-    return run_of(advised.workspace, advised.facts, own, read[-1] if read else {})
+    gpus = {one.id for one in own if one.machine is Machine.GPU}
+    of_them = [one for one in told if one.facts.get("instance") in gpus]
+    served = {str(one.facts["instance"]) for one in of_them if one.kind == PROMOTED}
+    peak = peak_of([one.facts for one in of_them if one.kind == MEASURED], served)
+    return run_of(advised.workspace, advised.facts, own, peak)
 
 
 def _shown(run: Run) -> RunShown:
-    told = asdict(run)
-    del told["job"]
-    return RunShown(**told)
+    return RunShown(
+        workspace=run.workspace,
+        task=run.task,
+        gpu=run.gpu,
+        over=run.over,
+        memory_gb=run.memory_gb,
+        memory_gb_measured=run.peak.gb,
+        memory_card=run.peak.card,
+        memory_scope=run.peak.scope,
+        memory_every_s=run.peak.every_s,
+        memory_at_least=run.peak.at_least,
+        memory_taken=run.is_taken,
+        memory_unknown=run.peak.why,
+        hours=run.hours,
+        hours_measured=run.hours_measured,
+        cost_micros=run.cost_micros,
+        cost_micros_measured=run.cost_micros_measured,
+    )

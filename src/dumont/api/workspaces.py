@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import msgspec
 from fastapi import APIRouter
 
-from dumont.api.calibration import ADVISED, check_prediction
+from dumont.api.calibration import check_prediction
 from dumont.api.names import find_workspace
 from dumont.api.retention import read_rules
 from dumont.api.site import Here, Site
@@ -15,6 +15,7 @@ from dumont.client.results import Wish as WishAsked
 from dumont.control import ask
 from dumont.control.keys import public_half
 from dumont.control.observe import Heard, peer_of
+from dumont.control.peaks import ADVISED
 from dumont.errors import BadInput
 from dumont.model.instance import Instance
 from dumont.model.past import read_term
@@ -192,7 +193,7 @@ def _heard_ms_ago(heard: Heard, now: float) -> int | None:
 
 
 def _meters(status: Status | None) -> Meters:
-    return Meters(**msgspec.structs.asdict(status.meters)) if status else Meters()
+    return msgspec.convert(msgspec.to_builtins(status.meters), Meters) if status else Meters()
 
 
 def _paths(paths: Sequence[bytes]) -> list[str]:

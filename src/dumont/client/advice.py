@@ -159,7 +159,8 @@ class MarketSeen:
 class Advice:
     """The answer. `reading` is what the text states and no more; `ask` names the fields that would change the choice.
 
-    `lack` is why there are no choices, or what is wrong with them, and `message` says it in words.
+    `lack` is why there are no choices, or what is wrong with them, and `message` says it in words. `calibration` is
+    what estimates of memory were multiplied by, by kind of job, as recorded runs taught.
     """
 
     reading: dict[str, Any]
@@ -184,7 +185,13 @@ class Advice:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One recorded run: what was predicted and what was measured. What no meter told is None, and stays so."""
+    """One recorded run: what was predicted and what was measured. What no meter told is None, and stays so.
+
+    `memory_gb_measured` is the most on one card (GB, 1e9 bytes), `memory_card` which one, over all machines of the run.
+    `memory_scope`: `processes` of the workspace, or all on the `device`; read every `memory_every_s`. It counts in no
+    error when there may have been more (`memory_at_least`), or when an engine took what the card had (`memory_taken`).
+    `memory_unknown` is a word for why it is unknown: `no_driver`, `no_gpu`, `unreadable`, `unused`, `not_told`.
+    """
 
     workspace: str
     task: str
@@ -196,11 +203,17 @@ class Run:
     hours_measured: float | None
     cost_micros: int | None
     cost_micros_measured: int | None
+    memory_card: str = ""
+    memory_scope: str = ""
+    memory_every_s: float | None = None
+    memory_at_least: bool = False
+    memory_taken: bool = False
+    memory_unknown: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TaskGrade:
-    """How far off predictions for one task were: medians of |predicted / measured - 1|.
+    """How far off predictions for one task were: medians of |predicted / measured - 1|, over so many runs of `runs`.
 
     Factors are measured / predicted. One is None before `runs_min` runs had that measurement.
     """
@@ -212,12 +225,29 @@ class TaskGrade:
     cost_error: float | None
     memory_factor: float | None
     hours_factor: float | None
+    memory_runs: int = 0
+    hours_runs: int = 0
+    cost_runs: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryFactor:
+    """What the estimate of memory for one kind of job is multiplied by: the median share that `runs` recorded runs
+    `measured`, `applied` never below 1. The worst case is no less than the `worst` of them.
+    """
+
+    job: str
+    applied: float
+    measured: float
+    worst: float
+    runs: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """What recorded runs say of predictions, by task, and the runs themselves."""
+    """What recorded runs say of predictions, by task; the factors that are applied; and the runs themselves."""
 
     runs_min: int
     tasks: list[TaskGrade]
     runs: list[Run]
+    factors: list[MemoryFactor] = field(default_factory=list)

@@ -42,6 +42,24 @@ class AtRisk:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GpuPeak:
+    """The most memory in use on one GPU since its replica began to serve, read every `every_ms`.
+
+    `bytes` None is unknown, and `why` a word for the reason. `scope`: `processes` of the workspace, or all that is in
+    use on the `device`. `at_least`: there may have been more. `card` is the fullest of `gpus` GPUs.
+    """
+
+    bytes: int | None = None
+    scope: str | None = None
+    at_least: bool = False
+    card: str = ""
+    card_bytes: int = 0
+    gpus: int = 0
+    every_ms: int = 0
+    why: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Meters:
     """Readings of an instance; None is unknown. Bytes, and bytes per second."""
 
@@ -52,6 +70,7 @@ class Meters:
     net_in_bytes_per_s: float | None = None
     net_out_bytes_per_s: float | None = None
     gpu_percent: float | None = None
+    gpu_peak: GpuPeak | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,7 +24,8 @@ from dumont.client import Dumont
 from dumont.client.advice import Advice, Question
 from dumont.client.problem import advice_of, type_of
 from dumont.counsel.arguments import config_of, fields_of, read_arguments
-from dumont.counsel.show import show_advice, show_calibration
+from dumont.counsel.record import show_calibration
+from dumont.counsel.show import show_advice
 from dumont.errors import BadInput, DumontError, ServerAway
 from dumont.i18n import _, language, use
 

@@ -4,7 +4,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from dumont.client.advice import Advice, Calibration, Choice, Elsewhere, Line
+from dumont.client.advice import Advice, Choice, Elsewhere, Line
 from dumont.i18n import _, language
 
 console = Console(highlight=False, soft_wrap=True)
@@ -138,26 +138,3 @@ def _plain(value: object) -> str:
     if isinstance(value, dict):
         return " ".join(str(part) for part in value.values())
     return str(value)
-
-
-def show_calibration(found: Calibration) -> None:
-    """Errors by task, and the factors that follow from recorded runs."""
-    if not found.tasks:
-        console.print(_("No graded run yet: launch with `dumont launch NAME --advise TEXT`, and look again after it."))
-        return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in (_("TASK"), _("RUNS"), _("MEMORY"), _("TIME"), _("COST"), _("FACTOR MEMORY"), _("FACTOR TIME")):
-        table.add_column(column)
-    for one in found.tasks:
-        errors = (_error(one.memory_error), _error(one.hours_error), _error(one.cost_error))
-        factors = ("–" if one.memory_factor is None else number(one.memory_factor, 2),
-                   "–" if one.hours_factor is None else number(one.hours_factor, 2))  # fmt: skip
-        table.add_row(one.task, str(one.runs), *errors, *factors)
-    console.print(table)
-    console.print(
-        _("Median error of what was predicted; ? was not measured. Factors need {n} runs.").format(n=found.runs_min)
-    )
-
-
-def _error(value: float | None) -> str:
-    return "?" if value is None else f"{number(value * 100, 0)} %"

@@ -4,6 +4,8 @@ Level-triggered both ways. The server sends the whole assignment whenever it cha
 sends its whole status a few times a second and at each change. Repeating either is harmless.
 """
 
+import enum
+
 import msgspec
 
 from dumont.model.commit import CommitId
@@ -76,8 +78,35 @@ class Risk(msgspec.Struct, frozen=True):
     ms: int = 0
 
 
+class Scope(enum.StrEnum):
+    """What a figure of GPU memory counts: what processes of the workspace hold, or all that is in use on the card."""
+
+    PROCESSES = "processes"
+    DEVICE = "device"
+
+
+class GpuPeak(msgspec.Struct, frozen=True):
+    """The most memory in use on one GPU since its replica began to serve in this epoch, read every `every_ms`.
+
+    `bytes` None is unknown, for the reason that the word `why` stands for (`agent.gpus`, `agent.peak`). `at_least`: not
+    every reading came about, so there may have been more. `card` and `card_bytes` are of the fullest of `gpus` GPUs.
+    """
+
+    bytes: int | None = None
+    scope: Scope | None = None
+    at_least: bool = False
+    card: str = ""
+    card_bytes: int = 0
+    gpus: int = 0
+    every_ms: int = 0
+    why: str = ""
+
+
 class Meters(msgspec.Struct, frozen=True):
-    """Readings of the instance; None is unknown, never zero (I6). Memory and disk in bytes, network in bytes/s."""
+    """Readings of the instance; None is unknown, never zero (I6). Memory and disk in bytes, network in bytes/s.
+
+    `gpu_peak` None: nothing was read yet, or the agent is older than this field.
+    """
 
     cpu_percent: float | None = None
     memory_bytes: int | None = None
@@ -86,6 +115,7 @@ class Meters(msgspec.Struct, frozen=True):
     net_in_bytes_per_s: float | None = None
     net_out_bytes_per_s: float | None = None
     gpu_percent: float | None = None
+    gpu_peak: GpuPeak | None = None
 
 
 class BranchSaved(msgspec.Struct, frozen=True):
