@@ -74,6 +74,15 @@ def test_recorded_runs_never_make_a_job_fit_that_does_not(shares: list[float]) -
             assert one == alone, "a few runs teach nothing"
 
 
+def test_without_the_floor_runs_that_took_less_would_make_small_cards_fit() -> None:
+    """The control of the property above: a tenth of the memory would fit where the whole does not."""
+    unfit = [one for one in ALONE.values() if one.memory and one.card_gb and not one.fits]
+    assert any(one.memory.scaled(0.1).device_high <= one.card_gb for one in unfit if one.memory)
+    taught_less = candidates(runs_that_took(*[0.1] * 50))
+    assert not any(taught_less[one.hardware].fits for one in unfit)
+    assert not any(candidates(taught(0.1, 0.1))[one.hardware].fits for one in unfit)
+
+
 def test_a_factor_makes_small_cards_unfit() -> None:
     """Otherwise the property above would hold of a factor that does nothing."""
     before, after = candidates(Factors()), candidates(taught(2.0, 2.0))

@@ -23,6 +23,7 @@ class Library:
     def __init__(self, *used: float) -> None:
         self.used = list(used)
         self.processes: list[tuple[int, int | None]] = []
+        self.drawing: list[tuple[int, int | None]] = []
         self.refuses: dict[str, int] = {}
         self.lost: set[int] = set()
         self.inits = 0
@@ -64,9 +65,15 @@ class Library:
         return rates
 
     def nvmlDeviceGetComputeRunningProcesses_v3(self, handle: int) -> list[Any]:  # noqa: N802
+        return self._listed(self.processes)
+
+    def nvmlDeviceGetGraphicsRunningProcesses_v3(self, handle: int) -> list[Any]:  # noqa: N802
+        return self._listed(self.drawing)
+
+    def _listed(self, processes: list[tuple[int, int | None]]) -> list[Any]:
         self._answer("processes")
         found = []
-        for pid, held in self.processes:
+        for pid, held in processes:
             info = pynvml.nvmlStructToFriendlyObject(pynvml.c_nvmlProcessInfo_v3_t())
             info.pid, info.usedGpuMemory = pid, held
             found.append(info)
@@ -100,6 +107,19 @@ def test_our_own_processes_are_summed_where_their_ids_are_the_drivers() -> None:
     library.processes = [(7, 3 * GB), (8, 2 * GB), (9, GB)]
     assert driver(library, names=True).memory(ours(7, 8)).uses[0].own == 5 * GB
     assert driver(library, names=True).memory(ours(1)).uses[0].own == 0
+
+
+def test_a_process_that_computes_and_draws_is_counted_once() -> None:
+    """Renderers do both, and the driver lists them twice."""
+    library = Library(8.0)
+    library.processes, library.drawing = [(7, 3 * GB)], [(7, 3 * GB), (8, GB)]
+    assert driver(library, names=True).memory(ours(7, 8)).uses[0].own == 4 * GB
+
+
+def test_memory_that_no_process_is_named_for_is_not_nobodys() -> None:
+    """Some drivers list nobody. An idle card holds a little for itself, and there nothing is kept from us."""
+    assert driver(Library(8.0), names=True).memory(ours(7)).uses[0].own is None
+    assert driver(Library(0.4), names=True).memory(ours(7)).uses[0].own == 0
 
 
 @pytest.mark.parametrize("untold", ["value", "call"])

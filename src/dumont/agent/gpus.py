@@ -16,6 +16,9 @@ LIBRARY = "libnvidia-ml.so.1"
 FIRST_PIDS = 0xEFFFFFFC
 """The inode number of the namespace of process ids that the kernel boots with (PROC_PID_INIT_INO, linux/proc_ns.h)."""
 
+NOBODYS_BYTES_MAX = 10**9
+"""Drivers keep less of an idle card. Where more is in use and no process is named, some are kept from us."""
+
 NO_DRIVER, NO_GPU, UNREADABLE = "no_driver", "no_gpu", "unreadable"
 
 
@@ -125,17 +128,21 @@ class Nvml:
             card=str(nvml.nvmlDeviceGetName(handle)),
             total=int(memory.total),
             used=int(memory.used),
-            own=self._own(handle, own),
+            own=self._own(handle, int(memory.used), own),
         )
 
-    def _own(self, handle: Any, own: Callable[[], Collection[int]]) -> int | None:
-        """What our processes hold of it; 0 when none of them computes on it."""
+    def _own(self, handle: Any, used: int, own: Callable[[], Collection[int]]) -> int | None:
+        """What our processes hold of it; 0 when none of them uses it, None when the driver doesn't tell."""
         if not self._names_processes:
             return None
         try:
-            listed = self._nvml.nvmlDeviceGetComputeRunningProcesses_v3(handle)
+            computing = self._nvml.nvmlDeviceGetComputeRunningProcesses_v3(handle)
+            drawing = self._nvml.nvmlDeviceGetGraphicsRunningProcesses_v3(handle)
         except self._nvml.NVMLError:
             return None
-        ours = own() if listed else ()
-        held = [one.usedGpuMemory for one in listed if one.pid in ours]
-        return None if None in held else sum(int(one) for one in held)
+        listed = {one.pid: one.usedGpuMemory for one in (*drawing, *computing)}  # who does both is in both, alike
+        if not listed:
+            return 0 if used <= NOBODYS_BYTES_MAX else None
+        ours = own()
+        held = [amount for pid, amount in listed.items() if pid in ours]
+        return None if None in held else sum(map(int, held))

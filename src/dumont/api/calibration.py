@@ -1,6 +1,8 @@
 """Calibration: predictions that were written down at a launch, against what their runs took."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
+from typing import TypeVar
 
 from fastapi import APIRouter
 
@@ -21,6 +23,8 @@ FACTS_MAX, FACT_CHARS_MAX = 16, 80
 KNOWN = frozenset(
     {"task", "job", "model", "gpu", "gpus", "memory_gb", "memory_high_gb", "memory_factor", "hours", "cost_micros"}
 )
+
+_Record = TypeVar("_Record", Event, Instance)
 
 router = APIRouter()
 
@@ -53,7 +57,7 @@ async def recorded(site: Site) -> list[Run]:
     launched = await database.happened(LAUNCHED, RUNS_MAX)
     measured, promoted = await database.happened(MEASURED, RUNS_MAX), await database.happened(PROMOTED, RUNS_MAX)
     instances = await database.instances(gone=True)
-    return [_run(one, launched, [*measured, *promoted], instances) for one in advised]
+    return runs_of(advised, launched, [*measured, *promoted], instances)
 
 
 def check_prediction(facts: dict[str, Fact]) -> None:
@@ -65,24 +69,35 @@ def check_prediction(facts: dict[str, Fact]) -> None:
         raise BadInput(f"a text in advised may have {FACT_CHARS_MAX} characters")
 
 
-def _run(advised: Event, launched: list[Event], told: list[Event], instances: list[Instance]) -> Run:
+def runs_of(
+    advised: Iterable[Event], launched: Iterable[Event], told: Iterable[Event], instances: Iterable[Instance]
+) -> list[Run]:
+    """A run for each launch that was advised. `told` are events `measured` and `promoted`. Pure."""
+    launches, machines = _by_workspace(launched), _by_workspace(instances)
+    words: dict[Fact, list[Event]] = {}
+    for event in told:
+        words.setdefault(event.facts.get("instance", ""), []).append(event)
+    return [_run(one, launches.get(one.workspace, []), words, machines.get(one.workspace, [])) for one in advised]
+
+
+def _run(advised: Event, launched: list[Event], told: Mapping[Fact, list[Event]], instances: list[Instance]) -> Run:
     """A name can be launched again after a removal: what belongs to this launch lies before the next one. What was told
     of a machine belongs to its launch, whenever it was written down.
     """
-    later = [one.at for one in launched if one.workspace == advised.workspace and one.at > advised.at]
-    ends = min(later, default=None)
-    before = [one.at for one in launched if one.workspace == advised.workspace and one.at <= advised.at]
-    begins = max(before, default=advised.at)
-    own = [
-        one
-        for one in instances
-        if one.workspace == advised.workspace and one.created_at >= begins and (ends is None or one.created_at < ends)
-    ]
-    gpus = {one.id for one in own if one.machine is Machine.GPU}
-    of_them = [one for one in told if one.facts.get("instance") in gpus]
+    ends = min((one.at for one in launched if one.at > advised.at), default=None)
+    begins = max((one.at for one in launched if one.at <= advised.at), default=advised.at)
+    own = [one for one in instances if one.created_at >= begins and (ends is None or one.created_at < ends)]
+    of_them = [event for one in own if one.machine is Machine.GPU for event in told.get(one.id, [])]
     served = {str(one.facts["instance"]) for one in of_them if one.kind == PROMOTED}
     peak = peak_of([one.facts for one in of_them if one.kind == MEASURED], served)
     return run_of(advised.workspace, advised.facts, own, peak)
+
+
+def _by_workspace(records: Iterable[_Record]) -> dict[str, list[_Record]]:
+    found: dict[str, list[_Record]] = {}
+    for one in records:
+        found.setdefault(one.workspace, []).append(one)
+    return found
 
 
 def _shown(run: Run) -> RunShown:
