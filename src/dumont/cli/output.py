@@ -134,7 +134,7 @@ def event_word(kind: str) -> str:
     words = {
         "launched": _("launched"),
         "advised": _("advised"),
-        "measured": _("GPU memory measured"),
+        "measured": _("GPU memory"),
         "renting": _("renting"),
         "rented": _("rented"),
         "rent_failed": _("not rented"),
