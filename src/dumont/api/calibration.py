@@ -1,5 +1,6 @@
 """Calibration: predictions that were written down at a launch, against what their runs took."""
 
+import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import TypeVar
@@ -13,12 +14,14 @@ from dumont.client.advice import Calibration, MemoryFactor, TaskGrade
 from dumont.client.advice import Run as RunShown
 from dumont.client.results import Fact
 from dumont.control.history import PROMOTED
-from dumont.control.peaks import ADVISED, MEASURED, RUNS_MAX
+from dumont.control.peaks import ADVISED, MEASURED
 from dumont.errors import BadInput
 from dumont.model.event import Event
 from dumont.model.instance import Instance, Machine
 
 LAUNCHED = "launched"
+RUNS_MAX, WORDS_MAX = 1000, 5000
+"""The newest runs are looked at, and the newest events of a kind about their machines."""
 FACTS_MAX, FACT_CHARS_MAX = 16, 80
 KNOWN = frozenset(
     {"task", "job", "model", "gpu", "gpus", "memory_gb", "memory_high_gb", "memory_factor", "hours", "cost_micros"}
@@ -54,10 +57,11 @@ async def recorded(site: Site) -> list[Run]:
     advised = await database.happened(ADVISED, RUNS_MAX)
     if not advised:
         return []
-    launched = await database.happened(LAUNCHED, RUNS_MAX)
-    measured, promoted = await database.happened(MEASURED, RUNS_MAX), await database.happened(PROMOTED, RUNS_MAX)
+    launched = await database.happened(LAUNCHED, WORDS_MAX)
+    measured, promoted = await database.happened(MEASURED, WORDS_MAX), await database.happened(PROMOTED, WORDS_MAX)
     instances = await database.instances(gone=True)
-    return runs_of(advised, launched, [*measured, *promoted], instances)
+    told = [*measured, *promoted]  # beside the event loop, on which agents' heartbeats wait
+    return await asyncio.to_thread(runs_of, advised, launched, told, instances)
 
 
 def check_prediction(facts: dict[str, Fact]) -> None:

@@ -18,7 +18,7 @@ from dumont.model.instance import Instance, Machine
 from dumont.wire.control import GpuPeak
 
 ADVISED, MEASURED = "advised", "measured"
-RUNS_MAX = 10_000
+RUNS_MAX = 5_000
 """So many events of a kind are looked at, the newest."""
 LOOK_EVERY_S = 5.0
 WRITE_EVERY_S = 60.0
@@ -92,6 +92,7 @@ class Peaks:
         self._observatory = observatory
         self._said: dict[str, Said] = {}
         self._written: dict[str, Written] | None = None
+        self._advised: set[str] = set()
 
     async def run(self) -> None:
         """Look at every status's peak, for ever."""
@@ -110,13 +111,13 @@ class Peaks:
             return
         written = await self._known(now_s)
         due = [(id, said) for id, said in self._said.items() if is_due(said, written.get(id), now_s, ends=id in gone)]
-        if due:
-            advised = {event.workspace for event in await self._database.happened(ADVISED, RUNS_MAX)}
-            for id, said in due:
-                if said.workspace in advised:
-                    await self._write(id, said)
-                now = Written(_megabytes(said.peak.bytes or 0), said.peak.at_least, now_s)
-                written[id] = _higher(written.get(id), now)  # what nobody predicted is not looked up again either
+        if {said.workspace for _, said in due} - self._advised:
+            self._advised = {event.workspace for event in await self._database.happened(ADVISED, RUNS_MAX)}
+        for id, said in due:
+            if said.workspace in self._advised:
+                await self._write(id, said)
+            now = Written(_megabytes(said.peak.bytes or 0), said.peak.at_least, now_s)
+            written[id] = _higher(written.get(id), now)  # what nobody predicted is not looked up again at once either
         for id in gone:
             self._said.pop(id, None)
             written.pop(id, None)
