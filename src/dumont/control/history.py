@@ -15,9 +15,9 @@ EVENTS_MAX = 1000
 RESTORES_MAX = 9
 REFUSED_FOR = timedelta(minutes=10)
 FAILED_FOR = timedelta(hours=6)
+"""For so long a host is avoided that was taken by somebody else, and one whose machine came to nothing."""
 TOLD_FOR = timedelta(minutes=30)
 _NEVER = datetime(1970, 1, 1, tzinfo=UTC)
-"""For so long a host is avoided that was taken by somebody else, and one whose machine came to nothing."""
 _HOST_FAILED = (Why.FAILED.value, Why.OFFLINE.value)
 
 PROMOTED = "promoted"

@@ -16,8 +16,8 @@ from dumont.market.placement import Moves, Rules
 TAKEOVER_S = 2.48
 LOTS = 20
 SAVING, BALANCED, STEADY = 50, 400, 1600
-"""What an hour without the GPU is worth in US dollars. 50 is the figure of our own savings calculation; the others show
-what a higher one buys. Nothing else differs between the three."""
+"""What an hour without the GPU is worth in US dollars. 50 is what we reckon savings with; the others show
+what a higher one buys. Nothing else differs between the three. A launched workspace's policy says 2 and no spare."""
 
 Rows = list[dict[str, Any]]
 
