@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from dumont.control.learner import Learner
 from dumont.db.base import Database
@@ -14,6 +14,7 @@ from dumont.market.hazard import PRIORS
 from dumont.model.instance import Instance, InstanceState, Machine
 from dumont.model.observed import BidPoint, CapacityAnswer, Look
 from dumont.model.offer import Interruption, Need, Offer
+from tests.clocks import HandClock
 from tests.records import AT, an_instance
 
 Reopen = Callable[[], Awaitable[Database]]
@@ -41,22 +42,6 @@ def spot_offer(name: str, **others: object) -> Offer:
 
 def bid_offer(name: str, lowest: int) -> Offer:
     return spot_offer(name, interruption=Interruption.OUTBID, min_bid_micros_per_hour=lowest)
-
-
-class Time:
-    """Time that a test moves on."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-
-    def monotonic(self) -> float:
-        return self.seconds
-
-    def now(self) -> datetime:
-        return AT + timedelta(seconds=self.seconds)
-
-    async def sleep(self, seconds: float) -> None:
-        self.seconds += seconds
 
 
 class Oracle:
@@ -94,7 +79,7 @@ def numbers(beliefs: Beliefs, now_h: float) -> list[float]:
     return found
 
 
-async def watch(learner: Learner, clock: Time, looks: int, first: int = 0) -> None:
+async def watch(learner: Learner, clock: HandClock, looks: int, first: int = 0) -> None:
     """Looks every few minutes at a market that changes: `b` comes and goes, `c` appears late, a bid moves."""
     for number in range(first, first + looks):
         shelf = [spot_offer("a"), bid_offer("bid", 400_000 + 10_000 * (number * number % 7))]
@@ -162,7 +147,7 @@ class ObservedContract:
 
     async def test_a_restarted_process_believes_what_it_did_before(self, reopen: Reopen) -> None:
         """Beliefs that die with the process are the reason why they were worth little."""
-        clock, oracle = Time(), Oracle()
+        clock, oracle = HandClock(began=AT), Oracle()
         database: Database = await reopen()
         first = Learner(database, clock)
         await watch(first, clock, 10)
@@ -186,7 +171,7 @@ class ObservedContract:
 
     async def test_a_restarted_process_goes_on_as_if_nothing_had_been(self, reopen: Reopen) -> None:
         """What vanished while it was restarted is a loss that it must see."""
-        clock, other_clock = Time(), Time()
+        clock, other_clock = HandClock(began=AT), HandClock(began=AT)
         database: Database = await reopen()
         await watch(Learner(database, clock), clock, 6)
         again = Learner(await reopen(), clock)

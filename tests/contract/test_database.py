@@ -26,7 +26,8 @@ from dumont.model.commit import CommitId
 from dumont.model.event import Event
 from dumont.model.instance import InstanceState
 from dumont.model.workspace import State, Wanted
-from tests.contract.observed import NEED, ObservedContract, Reopen, Time, numbers, spot_offer, watch
+from tests.clocks import HandClock
+from tests.contract.observed import NEED, ObservedContract, Reopen, numbers, spot_offer, watch
 from tests.contract.pasts import PastsContract
 from tests.records import AT, a_price, a_workspace, an_instance
 
@@ -358,7 +359,7 @@ class SqlContract(DatabaseContract):
 
     async def test_two_processes_that_look_in_turn_believe_alike(self, url: str, reopen: Reopen) -> None:
         """Each counts what the other saw, and no moment twice: together they are as one that looks twice as often."""
-        clock, other = Time(), Time()
+        clock, other = HandClock(began=AT), HandClock(began=AT)
         second = await open_database(url)
         pair = [Learner(await reopen(), clock), Learner(second, clock)]
         for turn in range(12):

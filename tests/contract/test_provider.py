@@ -3,7 +3,6 @@
 import asyncio
 import itertools
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
 
@@ -17,6 +16,7 @@ from dumont.provider.base import Boot, Machinery, Need, Offer, Phase
 from dumont.provider.jail import Mode
 from dumont.provider.local import LocalProvider
 from dumont.provider.memory import Faults, MemoryProvider, Rented
+from tests.clocks import HandClock
 from tests.emulators import gce_stand as google
 from tests.emulators import vast_stand as vast
 from tests.emulators.gce_stand import RentedGce, gce_stand
@@ -26,23 +26,6 @@ from tests.integration.landlord import landlord
 ALIVE = (Phase.STARTING, Phase.RUNNING)
 PATIENCE_S = 30.0
 Driver = LocalProvider | MemoryProvider | RentedVast | RentedGce
-
-
-class StoppedClock:
-    """Time that passes only by sleeping."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-
-    def monotonic(self) -> float:
-        return self.seconds
-
-    def now(self) -> datetime:
-        return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.seconds)
-
-    async def sleep(self, seconds: float) -> None:
-        self.seconds += seconds
-        await asyncio.sleep(0)
 
 
 async def offer_of(provider: Driver, machine: Machine = Machine.GPU) -> Offer:
@@ -212,7 +195,7 @@ class ProviderContract:
 class TestMemory(ProviderContract):
     @pytest.fixture
     def provider(self) -> MemoryProvider:
-        return MemoryProvider(StoppedClock(), Random(1), capacity={Machine.GPU: 2}, faults=Faults(slow_s=1))
+        return MemoryProvider(HandClock(), Random(1), capacity={Machine.GPU: 2}, faults=Faults(slow_s=1))
 
 
 class TestVast(ProviderContract):
@@ -287,12 +270,12 @@ class TestLocalNetns(ProviderContract):
 
 
 @pytest.fixture
-def clock() -> StoppedClock:
-    return StoppedClock()
+def clock() -> HandClock:
+    return HandClock()
 
 
 @pytest.fixture
-def memory(clock: StoppedClock) -> MemoryProvider:
+def memory(clock: HandClock) -> MemoryProvider:
     return MemoryProvider(clock, Random(7))
 
 
@@ -331,7 +314,7 @@ async def test_an_error_before_renting_leaves_nothing(memory: MemoryProvider) ->
     assert memory.rented == []
 
 
-async def test_a_stale_list_lies_for_as_long_as_it_was_told(memory: MemoryProvider, clock: StoppedClock) -> None:
+async def test_a_stale_list_lies_for_as_long_as_it_was_told(memory: MemoryProvider, clock: HandClock) -> None:
     """Real providers list a machine late, and a destroyed one for some time more."""
     offer = await offer_of(memory)
     clock.seconds = 100
@@ -346,7 +329,7 @@ async def test_a_stale_list_lies_for_as_long_as_it_was_told(memory: MemoryProvid
     assert await labels(memory) == []
 
 
-async def test_booting_takes_virtual_time_only(memory: MemoryProvider, clock: StoppedClock) -> None:
+async def test_booting_takes_virtual_time_only(memory: MemoryProvider, clock: HandClock) -> None:
     """A simulated hour must not take an hour."""
     memory.faults.boot_s = 3600
     machine = await rent(memory, await offer_of(memory), "gpu-1")
@@ -380,7 +363,7 @@ async def test_the_same_seed_fails_the_same_calls() -> None:
     """A failing world is replayed from its seed."""
 
     async def outcomes(seed: int) -> list[bool]:
-        provider = MemoryProvider(StoppedClock(), Random(seed), faults=Faults(error_share=0.5))
+        provider = MemoryProvider(HandClock(), Random(seed), faults=Faults(error_share=0.5))
         seen = []
         for _ in itertools.repeat(None, 32):
             try:

@@ -22,11 +22,13 @@ from dumont.model.offer import Need, Offer
 from dumont.provider.base import Boot, Machinery
 from dumont.provider.gce.account import Account
 from dumont.provider.gce.gce import GceProvider
+from tests.clocks import HandClock
 from tests.emulators.discovery import Judge
 
 ZONES = ("us-central1-a", "us-central1-b", "us-central1-c")
 NOWHERE = Setting(metadata_servers=False)
 NEED = Need(machine=Machine.CPU, disk_gb=10)
+BEGAN = datetime(2026, 11, 24, tzinfo=UTC)
 
 
 class FastClock:
@@ -40,27 +42,10 @@ class FastClock:
         return (time.monotonic() - self._began) * self.speed
 
     def now(self) -> datetime:
-        return datetime(2026, 11, 24, tzinfo=UTC) + timedelta(seconds=self.monotonic())
+        return BEGAN + timedelta(seconds=self.monotonic())
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds / self.speed)
-
-
-class HandClock:
-    """Time that passes only by sleeping, and when a test moves it."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-
-    def monotonic(self) -> float:
-        return self.seconds
-
-    def now(self) -> datetime:
-        return datetime(2026, 11, 24, tzinfo=UTC) + timedelta(seconds=self.seconds)
-
-    async def sleep(self, seconds: float) -> None:
-        self.seconds += seconds
-        await asyncio.sleep(0)
 
 
 def account_at(emulator: Emulator, installation: str = "test") -> Account:
@@ -139,7 +124,7 @@ async def google(
         judges.append(Judge(app))
         return judges[-1]
 
-    hand = clock or HandClock()
+    hand = clock or HandClock(began=BEGAN)
     world = World(ground or Nowhere(), setting, Faults(), hand, Random(1))
     async with serving(world, 0, ticks=not isinstance(hand, HandClock), wrap=wrap) as emulator:
         found = Google(emulator, judges[0], hand)

@@ -18,7 +18,8 @@ from dumont.emulate.gce.world import Setting
 from dumont.emulate.local import LocalGround
 from dumont.provider.bootstrap import SHUTDOWN
 from dumont.provider.jail import Mode
-from tests.emulators.gce_world import FastClock, Google, HandClock, google, rent
+from tests.clocks import HandClock
+from tests.emulators.gce_world import FastClock, Google, google, rent
 
 PATIENCE_S = 20.0
 Handler = Callable[[bytes], Awaitable[bytes]]

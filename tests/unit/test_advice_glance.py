@@ -8,24 +8,8 @@ from dumont.errors import ProviderError
 from dumont.model.instance import Machine
 from dumont.model.offer import Need, Offer
 from dumont.provider.base import Provider
+from tests.clocks import HandClock
 from tests.records import AT
-
-
-class Clock:
-    """Moved by hand."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-
-    def monotonic(self) -> float:
-        return self.seconds
-
-    def now(self) -> object:
-        return AT
-
-    async def sleep(self, seconds: float) -> None:
-        self.seconds += seconds
-
 
 OFFER = Offer(id="1", provider="vast", machine=Machine.GPU, name="box", price_micros_per_hour=1, gpu="RTX 4090")
 
@@ -48,7 +32,7 @@ class Searched:
 
 async def test_a_market_is_searched_once_for_many_questions() -> None:
     """Ten people who ask for advice must not use up the searches that keep workspaces alive."""
-    clock, searched, glance = Clock(), Searched(), Glance()
+    clock, searched, glance = HandClock(began=AT), Searched(), Glance()
     for _ in range(5):
         assert await glance.look(cast(Provider, searched), (), clock) == ((OFFER,), "")  # type: ignore[arg-type]
     assert searched.searches == 1
@@ -59,7 +43,7 @@ async def test_a_market_is_searched_once_for_many_questions() -> None:
 
 async def test_a_provider_that_refuses_is_named_and_left_alone_for_a_while() -> None:
     """What it offered before is used, with a note, and it is asked again later."""
-    clock, searched, glance = Clock(), Searched(), Glance()
+    clock, searched, glance = HandClock(began=AT), Searched(), Glance()
     searched.refuses = True
     for _ in range(2):
         offers, why = await glance.look(cast(Provider, searched), (OFFER,), clock)  # type: ignore[arg-type]

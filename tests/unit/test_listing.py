@@ -1,7 +1,6 @@
 """The listing: what is searched for, what is learnt from it, and what is remembered of prices."""
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -12,24 +11,7 @@ from dumont.model.instance import Machine
 from dumont.model.offer import Need, Offer
 from dumont.model.policy import Policy, Wish
 from dumont.model.workspace import Workspace
-
-AT = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-class Clock:
-    """Time that a test moves on."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-
-    def monotonic(self) -> float:
-        return self.seconds
-
-    def now(self) -> datetime:
-        return AT + timedelta(seconds=self.seconds)
-
-    async def sleep(self, seconds: float) -> None:
-        self.seconds += seconds
+from tests.clocks import BEGAN, HandClock
 
 
 class Shop:
@@ -59,7 +41,7 @@ def offer(name: str, price: int = 400_000, **others: object) -> Offer:
 
 
 def workspace(name: str, **wish: object) -> Workspace:
-    return Workspace(name=name, created_at=AT, policy=Policy(gpu=Wish(**wish)))  # type: ignore[arg-type]
+    return Workspace(name=name, created_at=BEGAN, policy=Policy(gpu=Wish(**wish)))  # type: ignore[arg-type]
 
 
 def test_equal_needs_are_searched_for_once() -> None:
@@ -77,7 +59,7 @@ def test_too_many_needs_are_one_wide_search() -> None:
 
 async def test_a_provider_that_errs_leaves_what_it_offered_before() -> None:
     """An error says nothing about what is for rent (I6)."""
-    shop, listing = Shop(offer("m1")), Listing(MemoryDatabase(), Clock())
+    shop, listing = Shop(offer("m1")), Listing(MemoryDatabase(), HandClock())
     await listing.refresh(shop)  # type: ignore[arg-type]
     shop.broken = True
     with pytest.raises(ProviderError):
@@ -87,7 +69,7 @@ async def test_a_provider_that_errs_leaves_what_it_offered_before() -> None:
 
 async def test_what_vanishes_raises_its_hazard_and_what_nobody_looked_for_does_not() -> None:
     """A narrower search shows less; what it leaves out is not lost."""
-    clock, database = Clock(), MemoryDatabase()
+    clock, database = HandClock(), MemoryDatabase()
     shop, listing = Shop(offer("m1"), offer("m2", gpu="L4")), Listing(database, clock)
     await listing.refresh(shop)  # type: ignore[arg-type]
     await database.add_workspace(workspace("a", names=("RTX 4090",)))
@@ -99,7 +81,7 @@ async def test_what_vanishes_raises_its_hazard_and_what_nobody_looked_for_does_n
 
 async def test_an_offer_that_was_taken_is_not_tried_again_before_the_next_look() -> None:
     """It would be refused again and again."""
-    shop, listing = Shop(offer("m1"), offer("m2")), Listing(MemoryDatabase(), Clock())
+    shop, listing = Shop(offer("m1"), offer("m2")), Listing(MemoryDatabase(), HandClock())
     await listing.refresh(shop)  # type: ignore[arg-type]
     listing.drop(offer("m1"))
     assert [one.id for one in listing.all] == ["m2"]
@@ -107,18 +89,18 @@ async def test_an_offer_that_was_taken_is_not_tried_again_before_the_next_look()
 
 async def test_prices_are_remembered_now_and_then() -> None:
     """A sparkline needs a history, and a database no row every five seconds."""
-    clock, database = Clock(), MemoryDatabase()
+    clock, database = HandClock(), MemoryDatabase()
     listing, shop = Listing(database, clock), Shop(offer("m1", 300_000), offer("m2", 500_000))
     for _ in range(3):
         await listing.refresh(shop)  # type: ignore[arg-type]
         clock.seconds += 5.0
-    points = await database.prices(AT, "RTX 4090")
+    points = await database.prices(BEGAN, "RTX 4090")
     assert [(p.lowest_micros_per_hour, p.median_micros_per_hour, p.offers) for p in points] == [(300_000, 400_000, 2)]
 
 
 def test_a_machine_of_four_gpus_counts_by_the_gpu() -> None:
     """Otherwise large machines would look dear and small ones cheap."""
-    points = price_points([offer("m1", 1_600_000, gpus=4)], AT)
+    points = price_points([offer("m1", 1_600_000, gpus=4)], BEGAN)
     assert [point.lowest_micros_per_hour for point in points] == [400_000]
 
 
@@ -141,7 +123,7 @@ class Oracle(Shop):
 async def test_what_a_provider_tells_of_its_preemptions_is_believed_at_first() -> None:
     """Google publishes a rate for each zone and type; before we have seen anything, it is all there is to go by."""
     oracle = Oracle(offer("m1", zone="z1"), offer("m2", zone="z2"))
-    listing = Listing(MemoryDatabase(), Clock())
+    listing = Listing(MemoryDatabase(), HandClock())
     await listing.refresh(oracle)  # type: ignore[arg-type]
     assert set(listing.beliefs.priors) == {"shop/m1"}
     assert listing.beliefs.priors["shop/m1"].per_hour == pytest.approx(1 / 24)

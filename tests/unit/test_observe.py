@@ -1,7 +1,5 @@
 """The observatory: what counts as heard, as silence and as a witness."""
 
-from datetime import UTC, datetime, timedelta
-
 import pytest
 
 from dumont.control.observe import Observatory
@@ -12,25 +10,14 @@ from dumont.model.workspace import Workspace
 from dumont.provider.base import Phase
 from dumont.wire.control import Beat, Endpoints, PeerStatus, Status
 from dumont.wire.route import Probe
+from tests.clocks import BEGAN, HandClock
 
-START = datetime(2026, 1, 1, tzinfo=UTC)
 ROW = Workspace(
-    name="train", created_at=START, policy=Policy(), epoch=3, primary_id="gpu-1", ack_set=frozenset({"cpu-1"})
+    name="train", created_at=BEGAN, policy=Policy(), epoch=3, primary_id="gpu-1", ack_set=frozenset({"cpu-1"})
 )
 
 
-class HandClock:
-    """Moved by hand."""
-
-    def __init__(self) -> None:
-        self.time = 1000.0
-
-    def monotonic(self) -> float:
-        return self.time
-
-    def now(self) -> datetime:
-        return START + timedelta(seconds=self.time)
-
+class WaitlessClock(HandClock):
     async def sleep(self, seconds: float) -> None:
         raise AssertionError("an observatory waits for nothing")
 
@@ -43,7 +30,7 @@ def instance(name: str, machine: Machine) -> Instance:
         provider="memory",
         state=InstanceState.RENTED,
         price_micros_per_hour=1,
-        created_at=START,
+        created_at=BEGAN,
     )
 
 
@@ -72,7 +59,7 @@ def primary_status(**fields: object) -> Status:
 
 @pytest.fixture
 def clock() -> HandClock:
-    return HandClock()
+    return WaitlessClock(1000.0)
 
 
 @pytest.fixture
@@ -83,7 +70,7 @@ def seen(clock: HandClock) -> Observatory:
 def passing(seen: Observatory, clock: HandClock, seconds: float) -> None:
     """Time passes while the control loop ticks as it should."""
     for _ in range(round(seconds * 10)):
-        clock.time += 0.1
+        clock.seconds += 0.1
         seen.tick()
 
 
@@ -120,7 +107,7 @@ def test_a_frozen_server_hears_no_silence_from_its_sleep(seen: Observatory, cloc
     seen.pulse_opened("gpu-1")
     seen.beat(beat())
     seen.status(standby_status())
-    clock.time += 10.0
+    clock.seconds += 10.0
     look = sighting(seen)
     assert witness(look, Voice.AGENT).silent_s == 0.0
     assert witness(look, Voice.STREAM).silent_s == 0.0

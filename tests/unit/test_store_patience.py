@@ -1,28 +1,12 @@
 """Patience with a store: bounds, pauses, and what ends it at once. In virtual time."""
 
 import random
-from datetime import UTC, datetime
 
 import pytest
 
 from dumont.errors import AlreadyStored, StoreError
 from dumont.store.patience import Again, Attempt, Patience, Persistence
-
-
-class HandClock:
-    """A clock on which only sleeping takes time."""
-
-    def __init__(self) -> None:
-        self.slept_s: list[float] = []
-
-    def monotonic(self) -> float:
-        return sum(self.slept_s)
-
-    def now(self) -> datetime:
-        return datetime(2026, 1, 1, tzinfo=UTC)
-
-    async def sleep(self, seconds: float) -> None:
-        self.slept_s.append(seconds)
+from tests.clocks import HandClock
 
 
 @pytest.fixture

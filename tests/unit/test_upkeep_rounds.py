@@ -1,7 +1,6 @@
 """Rounds of upkeep: when a workspace's store is looked after, by what, and what a person is told of it."""
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from random import Random
 
 import pytest
@@ -20,31 +19,14 @@ from dumont.repository.record import VERSION, CommitRecord, commit_key
 from dumont.snapshot.tree import EMPTY_DIRECTORY
 from dumont.store.memory import MemoryStore
 from dumont.wire.control import Endpoints, Status
-
-START = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-class HandClock:
-    """Moved by hand."""
-
-    def __init__(self) -> None:
-        self.time = 1000.0
-
-    def monotonic(self) -> float:
-        return self.time
-
-    def now(self) -> datetime:
-        return START + timedelta(seconds=self.time)
-
-    async def sleep(self, seconds: float) -> None:
-        self.time += seconds
+from tests.clocks import BEGAN, HandClock
 
 
 class Server:
     """One server over memory. Its workspace `train` has `commits` of an empty directory in its store."""
 
     def __init__(self) -> None:
-        self.clock = HandClock()
+        self.clock = HandClock(1000.0)
         self.database = MemoryDatabase(self.clock)
         self.store = MemoryStore()
         self.restart()
@@ -54,12 +36,12 @@ class Server:
         self.observatory = Observatory(self.clock)
         landing = Landing(server_port=1, ca_pem="", token_for=lambda instance_id: instance_id)
         self.acts = Acts(self.database, {}, landing, self.clock, Random(1))
-        self.vault = Vault(self.store, bytes(32), Random(self.clock.time).randbytes)
+        self.vault = Vault(self.store, bytes(32), Random(self.clock.seconds).randbytes)
         self.upkeep = Upkeep(self.acts, self.observatory, self.vault)
 
     async def launch(self, commits: int, **fields: object) -> None:
         policy = Policy(retention=Retention(1, 0, 0, 0))
-        row = Workspace(name="train", created_at=START, policy=policy, epoch=3, state=State.RUNNING)
+        row = Workspace(name="train", created_at=BEGAN, policy=policy, epoch=3, state=State.RUNNING)
         await self.database.add_workspace(row)
         await self.describe(state=State.RUNNING, stored=CommitId(3, commits), **fields)
         for seq in range(1, commits + 1):
@@ -105,13 +87,13 @@ async def test_the_next_round_is_due_after_some_hours_also_of_another_server(ser
     await server.describe(stored=CommitId(3, 4))
     await server.add(3)
     await server.add(4)
-    server.clock.time += ROUND_EVERY_S - 10
+    server.clock.seconds += ROUND_EVERY_S - 10
     await server.upkeep.round_all()
     assert await server.kept() == [2, 3, 4], "not yet"
     server.restart()
     await server.upkeep.round_all()
     assert await server.kept() == [2, 3, 4], "not yet, says the store"
-    server.clock.time += 20
+    server.clock.seconds += 20
     await server.upkeep.round_all()
     assert await server.kept() == [4]
 
@@ -170,12 +152,12 @@ async def test_what_a_branch_or_a_replica_relies_on_stays(server: Server) -> Non
     """By what the database and the agents say at that moment."""
     await server.launch(6)
     branch = Branch(
-        workspace="train", name="b", commit=CommitId(3, 3), root="", created_at=START, forked_from=CommitId(3, 2)
+        workspace="train", name="b", commit=CommitId(3, 3), root="", created_at=BEGAN, forked_from=CommitId(3, 2)
     )
     await server.database.add_branch(branch)
     instance = Instance(
         id="cpu-1", workspace="train", machine=Machine.CPU, provider="memory", state=InstanceState.RENTED,
-        price_micros_per_hour=1, created_at=START,
+        price_micros_per_hour=1, created_at=BEGAN,
     )  # fmt: skip
     await server.database.add_instance(instance)
     status = Status("cpu-1", 3, Role.STANDBY, Endpoints("cpu-1", 1, 2, 3), head=CommitId(3, 4))
@@ -188,7 +170,7 @@ async def test_what_a_branch_or_a_replica_relies_on_stays(server: Server) -> Non
 async def test_a_workspace_whose_round_fails_keeps_no_other_from_its_own(server: Server) -> None:
     """One customer's broken bucket is not another's."""
     await server.launch(3)
-    other = Workspace(name="early", created_at=START, policy=Policy(), state=State.RUNNING)
+    other = Workspace(name="early", created_at=BEGAN, policy=Policy(), state=State.RUNNING)
     await server.database.add_workspace(other)
     await server.database.describe(replace(other, stored=CommitId(1, 1)))
     repo = await server.vault.open("early")

@@ -2,31 +2,12 @@
 
 import asyncio
 from contextlib import closing
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from dumont.agent.workload import BACKOFF_S_MAX, SETTLED_S, Log, Started, Workload, in_words, next_wait_s
-
-
-class HandClock:
-    """A clock that stands still but for whoever sleeps; it notes how long that was."""
-
-    def __init__(self) -> None:
-        self.at = 0.0
-        self.slept: list[float] = []
-
-    def monotonic(self) -> float:
-        return self.at
-
-    def now(self) -> datetime:
-        return datetime.fromtimestamp(self.at, UTC)
-
-    async def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        self.at += seconds
-        await asyncio.sleep(0)
+from tests.clocks import HandClock
 
 
 class Run:
@@ -67,7 +48,7 @@ class Bench:
 
     async def exits(self, status: int, lived_s: float = 0.0) -> None:
         """The running command ends; whatever follows from it happens."""
-        self.clock.at += lived_s
+        self.clock.seconds += lived_s
         self.runs[-1].status.set_result(status)
         await self.settle()
 
@@ -103,7 +84,7 @@ async def test_waits_double_up_to_a_bound() -> None:
     await bench.settle()
     for _ in range(8):
         await bench.exits(1)
-    assert bench.clock.slept == [0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10.0, 10.0]
+    assert bench.clock.slept_s == [0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10.0, 10.0]
 
 
 async def test_a_long_life_is_forgiven() -> None:
@@ -115,7 +96,7 @@ async def test_a_long_life_is_forgiven() -> None:
     await bench.exits(1)
     await bench.exits(1, lived_s=SETTLED_S)
     await bench.exits(1)
-    assert bench.clock.slept == [0.2, 0.4, 0.2, 0.4]
+    assert bench.clock.slept_s == [0.2, 0.4, 0.2, 0.4]
 
 
 async def test_what_a_failed_run_left_behind_is_ended_before_the_next() -> None:
