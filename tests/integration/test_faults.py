@@ -229,9 +229,11 @@ while not (run_dir / "cut").exists():
     time.sleep(0.01)
 def attempt(name, act):
     try:
-        (run_dir / name).write_text("answered " + repr(act()))
+        seen = "answered " + repr(act())
     except OSError as error:
-        (run_dir / name).write_text(type(error).__name__)
+        seen = type(error).__name__
+    (run_dir / "draft").write_text(seen)
+    (run_dir / "draft").rename(run_dir / name)  # whole as soon as it is there
 def fresh():
     socket.create_connection((boot["server_host"], boot["server_port"]), timeout={SILENCE_S})
 connection.sendall(b"?")

@@ -6,33 +6,15 @@ from typing import Any
 
 from dumont.errors import LinkClosed
 from dumont.model.commit import CommitId
-from dumont.replication.barrier import Answer
 from dumont.replication.cut import Pace
 from dumont.replication.parts import PART_BYTES_MAX
 from dumont.replication.ports import BlobSink, Grabbed, Reading
 from dumont.replication.primary import Primary
-from dumont.replication.standby import Standby
 from dumont.wire.stream import VERSION, Ack, Blob, CommitMessage, CommitPart, Manifest, Pong, Refusal, StreamHello
 from tests.simulation.disk import SimSource
 from tests.simulation.network import SimLink
 from tests.simulation.pair import WORKSPACE, Stage, passes, play
-
-EPOCH = 3
-
-
-async def pair(stage: Stage) -> tuple[Primary, Standby]:
-    """A primary that leads with `cpu` in its ack set, and the standby, caught up."""
-    primary = stage.gpu.lead(EPOCH, ("cpu",))
-    standby = await stage.cpu.follow(EPOCH, "gpu")
-    await stage.connect(primary, standby)
-    await stage.until(lambda: primary.barriers.acked("cpu") is not None)
-    return primary, standby
-
-
-def holds(standby: Standby, stage: Stage, answer: Answer) -> bool:
-    """Whether what `answer` says is OK is on the standby's disk for good."""
-    assert answer.ok and answer.commit is not None and standby.head is not None
-    return standby.head.id >= answer.commit.id
+from tests.unit.pairing import EPOCH, holds, pair
 
 
 class Line:
@@ -110,7 +92,7 @@ def test_a_standby_that_joins_during_a_cut_gets_what_the_cut_had_read_already() 
 
         source.meanwhile = join
         answer = await primary.barrier()
-        assert holds(standby, stage, answer) and joined
+        assert holds(standby, answer) and joined
         assert standby.tree.root() == answer.commit.root if answer.commit else False
         await standby.stop()
         assert stage.cpu.disk.files.content == stage.gpu.disk.files.content
@@ -136,7 +118,7 @@ def test_links_replaced_all_the_time_lose_nothing() -> None:
                 stage.gpu.write(b"%d/%d" % (rng.randrange(3), rng.randrange(4)), b"%d" % number)
             answer = await primary.barrier()
             if answer.ok:
-                assert holds(standby, stage, answer)
+                assert holds(standby, answer)
                 assert all(standby.tree.get(path) == entry for path, entry in stage.gpu.disk.files.tree().entries())
         disturbing.cancel()
         await stage.until(lambda: primary.barriers.acked("cpu") == (primary.head.id if primary.head else None))
@@ -183,7 +165,7 @@ def test_a_standby_that_joins_while_changes_of_a_fuzzy_cut_are_pending_gets_them
         await stage.connect(primary, standby)
         stage.gpu.source.stubborn = 0.0
         answer = await primary.barrier()
-        assert holds(standby, stage, answer) and standby.tree.get(b"a") == stage.gpu.disk.files.entry(b"a")
+        assert holds(standby, answer) and standby.tree.get(b"a") == stage.gpu.disk.files.entry(b"a")
 
     play(story)
 
@@ -201,7 +183,7 @@ def test_a_standby_whose_greeting_takes_long_gets_what_was_committed_meanwhile()
             await stage.until(lambda before=before: primary.head is not before)
             before = primary.head
         stage.network.slow_s_max = 0.002
-        assert holds(standby, stage, await primary.barrier())
+        assert holds(standby, await primary.barrier())
         assert not primary.peers()[0].refusal and standby.tree.get(b"a") == stage.gpu.disk.files.entry(b"a")
 
     play(story)

@@ -7,28 +7,10 @@ import pytest
 
 from dumont.errors import Fenced, LinkClosed
 from dumont.model.commit import Change, CommitId
-from dumont.replication.barrier import Answer
 from dumont.replication.cut import Pace
-from dumont.replication.primary import FUZZY_AFTER_S, Primary
-from dumont.replication.standby import Standby
+from dumont.replication.primary import FUZZY_AFTER_S
 from tests.simulation.pair import Stage, passes, play
-
-EPOCH = 3
-
-
-async def pair(stage: Stage) -> tuple[Primary, Standby]:
-    """A primary that leads with `cpu` in its ack set, and the standby, caught up."""
-    primary = stage.gpu.lead(EPOCH, ("cpu",))
-    standby = await stage.cpu.follow(EPOCH, "gpu")
-    await stage.connect(primary, standby)
-    await stage.until(lambda: primary.barriers.acked("cpu") is not None)
-    return primary, standby
-
-
-def holds(standby: Standby, stage: Stage, answer: Answer) -> bool:
-    """Whether what `answer` says is OK is on the standby's disk for good."""
-    assert answer.ok and answer.commit is not None and standby.head is not None
-    return standby.head.id >= answer.commit.id
+from tests.unit.pairing import EPOCH, holds, pair
 
 
 def test_a_barrier_is_ok_when_its_writes_are_on_the_standby() -> None:
@@ -39,7 +21,7 @@ def test_a_barrier_is_ok_when_its_writes_are_on_the_standby() -> None:
         for number in range(20):
             stage.gpu.write(b"a", b"%d" % number)
             answer = await primary.barrier()
-            assert holds(standby, stage, answer)
+            assert holds(standby, answer)
             assert standby.tree.get(b"a") == stage.gpu.disk.files.entry(b"a")
         assert primary.barriers.ok_seq >= 20 and stage.gpu.watchdog.renewed
 

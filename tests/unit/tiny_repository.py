@@ -1,10 +1,7 @@
 """A small repository in memory, whose packs, frames and trees a test decides, and whose bytes it can reach."""
 
-import asyncio
 import random
-from collections.abc import AsyncIterator
 
-from dumont.errors import AlreadyStored, NotStored
 from dumont.model.commit import Commit, CommitId, Entry, Kind
 from dumont.repository.codec import RAW
 from dumont.repository.keys import Keys, wrap_with_key, writer_keys
@@ -14,45 +11,22 @@ from dumont.repository.record import DATA, TREE, VERSION, CommitRecord, Pack, pa
 from dumont.repository.repository import Repository, create_repository
 from dumont.snapshot.chunk import chunk_id
 from dumont.snapshot.tree import EMPTY_DIRECTORY, TOP, Tree, digest_listing, encode_listing, parent_of
-from dumont.store.base import Data
+from dumont.store.memory import MemoryStore
 
 DAY_S = 24 * 3600
 KEY = bytes(32)
 
 
-class OpenStore:
+class OpenStore(MemoryStore):
     """A store in memory whose objects a test may change."""
 
-    def __init__(self) -> None:
-        self.objects: dict[str, bytes] = {}
+    @property
+    def objects(self) -> dict[str, bytes]:
+        return self._objects
 
-    async def put(self, key: str, data: Data) -> None:
-        await asyncio.sleep(0)
-        if key in self.objects:
-            raise AlreadyStored(key)
-        self.objects[key] = bytes(data)
-
-    async def get(self, key: str) -> bytes:
-        if key not in self.objects:
-            raise NotStored(key)
-        return self.objects[key]
-
-    async def get_range(self, key: str, start: int, length: int) -> bytes:
-        return (await self.get(key))[start : start + length]
-
-    async def size(self, key: str) -> int:
-        return len(await self.get(key))
-
-    async def exists(self, key: str) -> bool:
-        return key in self.objects
-
-    async def keys(self, prefix: str = "") -> AsyncIterator[str]:
-        for key in sorted(self.objects):
-            if key.startswith(prefix):
-                yield key
-
-    async def delete(self, key: str) -> None:
-        self.objects.pop(key, None)
+    @objects.setter
+    def objects(self, objects: dict[str, bytes]) -> None:
+        self._objects = objects
 
 
 class TinyRepository:

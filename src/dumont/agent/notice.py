@@ -1,7 +1,4 @@
-"""The notice: a machine at Google asks its metadata server whether it is being taken back, about 30 s before the end.
-
-Standard library only: an agent brings no HTTP client along.
-"""
+"""The notice: a machine at Google asks its metadata server whether it is taken back, about 30 s before the end."""
 
 import asyncio
 import os
@@ -11,6 +8,7 @@ from random import Random
 from urllib.parse import urlencode
 
 from dumont.clock import Clock
+from dumont.wire.http import get
 
 HOST = "metadata.google.internal"
 PATH = "/computeMetadata/v1/instance/preempted"
@@ -19,7 +17,6 @@ LEFT_S = 30.0
 WAIT_S = 60
 """How long one question hangs; the server answers at once when the value changes."""
 SPARE_S = 10.0
-ANSWER_BYTES_MAX = 64 * 2**10
 STRANGE_MAX = 8
 """So many questions without any answer, and this machine is not at Google."""
 PAUSE_S = (0.5, 15.0)
@@ -90,29 +87,7 @@ async def ask(address: tuple[str, int], last_etag: str) -> Answer:
     path = f"{PATH}?{urlencode(query)}" if query else PATH
     try:
         async with asyncio.timeout((WAIT_S if query else 0) + SPARE_S):
-            return await _get(address, path)
-    except (OSError, TimeoutError, ValueError, IndexError, asyncio.IncompleteReadError) as error:
+            found = await get(address, path, {"Metadata-Flavor": "Google"})
+    except (OSError, ValueError) as error:
         raise Silent(f"{type(error).__name__}: {error}") from error
-
-
-async def _get(address: tuple[str, int], path: str) -> Answer:
-    """HTTP/1.0, so that the answer is neither chunked nor the connection kept."""
-    reader, writer = await asyncio.open_connection(*address)
-    try:
-        request = f"GET {path} HTTP/1.0\r\nHost: {address[0]}\r\nMetadata-Flavor: Google\r\nConnection: close\r\n\r\n"
-        writer.write(request.encode())
-        await writer.drain()
-        raw = b""
-        while len(raw) <= ANSWER_BYTES_MAX and (part := await reader.read(4096)):
-            raw += part
-    finally:
-        writer.close()
-    head, separator, body = raw.partition(b"\r\n\r\n")
-    if not separator:
-        raise ValueError("an answer without an end of its headers")
-    lines = head.decode("latin-1").split("\r\n")
-    headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
-    length = headers.get("content-length")
-    if length is not None and len(body) < int(length):
-        raise ValueError("an answer that was cut off")
-    return Answer(int(lines[0].split()[1]), body.decode("latin-1").strip(), headers.get("etag", ""))
+    return Answer(found.status, found.body.decode("latin-1").strip(), found.headers.get("etag", ""))

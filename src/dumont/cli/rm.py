@@ -27,7 +27,7 @@ def rm(
     """Asks first, unless --yes is given."""
     call(lambda dumont: dumont.workspace(name), as_json=as_json)
     if not yes:
-        typer.confirm(_("Delete {name}, its machines and its files?").format(name=name), abort=True, err=True)
+        typer.confirm(_("Delete {name} and let its machines go?").format(name=name), abort=True, err=True)
     last = call(lambda dumont: _remove(dumont, name, keep_history, wait_s), as_json=as_json)
     gone = last is None
     if as_json:

@@ -118,10 +118,3 @@ class Sweeper:
 
     def _saw(self, instance_id: str, phase: Phase, why: Why = Why.UNTOLD) -> None:
         self._observatory.phase(instance_id, phase, why)
-
-
-async def sweep_all(sweeper: Sweeper, providers: list[Provider]) -> None:
-    """All providers' loops, until cancelled."""
-    async with asyncio.TaskGroup() as loops:
-        for provider in providers:
-            loops.create_task(sweeper.run(provider))

@@ -105,11 +105,6 @@ def tree_of(home: Path, instance_id: str) -> Path:
     return _directory(home, instance_id) / str(_machine(home, instance_id)["tree"])
 
 
-def log_of(home: Path, instance_id: str) -> Path:
-    """What the instance's processes wrote."""
-    return _directory(home, instance_id) / "log"
-
-
 def _directory(home: Path, instance_id: str) -> Path:
     """A local machine is called like the instance; one of an emulated cloud is known by the boot record on its disk."""
     instances = home.resolve() / "instances"

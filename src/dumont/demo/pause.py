@@ -12,11 +12,12 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from dumont.wire.http import get
+
 ASK_EVERY_S = 0.02
 """The resolution: a pause reads up to so much too long."""
 AT_ONCE_MAX = 16
 ANSWER_S_MAX = 10.0
-ANSWER_BYTES_MAX = 64 * 2**10
 
 
 @dataclass(frozen=True)
@@ -68,25 +69,9 @@ async def _ask(url: str, answers: Answers) -> None:
     parts = urlsplit(url)
     try:
         async with asyncio.timeout(ANSWER_S_MAX):
-            told = await _get(str(parts.hostname), parts.port or 80, parts.path)
-    except (OSError, TimeoutError, ValueError, asyncio.IncompleteReadError):
+            answer = await get((str(parts.hostname), parts.port or 80), parts.path)
+        told = json.loads(answer.body)
+    except (OSError, ValueError):
         return  # nobody answered; that is what is measured
-    if isinstance(told, dict) and told.get("serving") is True:
+    if answer.status == 200 and isinstance(told, dict) and told.get("serving") is True:
         answers.all.append(Served(time.monotonic(), str(told.get("instance")), int(told.get("epoch", 0))))
-
-
-async def _get(host: str, port: int, path: str) -> object:
-    """The JSON that is answered there. Raises OSError or ValueError."""
-    reader, writer = await asyncio.open_connection(host, port)
-    try:
-        writer.write(f"GET {path} HTTP/1.0\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
-        await writer.drain()
-        raw = b""
-        while len(raw) <= ANSWER_BYTES_MAX and (part := await reader.read(4096)):
-            raw += part
-    finally:
-        writer.close()
-    head, _, body = raw.partition(b"\r\n\r\n")
-    if b" 200 " not in head.split(b"\r\n")[0] + b" ":
-        raise ValueError("not an answer of a primary")
-    return json.loads(body)

@@ -14,8 +14,6 @@ from dumont.emulate.vast.world import World
 ROWS_MAX = 64
 STORAGE_GB = 8.0
 CONTROLS = ("type", "order", "limit", "allocated_storage", "disable_bundling", "select_cols")
-DERIVED = ("verified", "datacenter")
-"""Keys that filter and are on no row."""
 
 
 async def search(world: World, request: Request) -> Response:

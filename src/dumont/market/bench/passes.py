@@ -19,7 +19,6 @@ from dumont.model.offer import Interruption, Need, Offer
 
 NEED = Need(machine=Machine.GPU)
 STEP_H = 1 / 60
-MILLION = 10**6
 
 
 def market(offers: int, samples: int, rng: random.Random) -> tuple[list[Offer], dict[str, BidHistory]]:

@@ -87,7 +87,9 @@ class Driver:
             raise BadInput(f"The image {settings.image!r} needs a tag, such as `{IMAGE}`; Vast.ai fails without one.")
         self.settings = settings
         self.server_host = settings.server_host
-        self.client = Client(settings.key, settings.url, http, limiters or Limiters(clock), Chance(clock, rng))
+        self._http, self._rng = http, rng
+        self._limiters = limiters or Limiters(clock)
+        self.client = Client(settings.key, settings.url, http, self._limiters, Chance(clock, rng))
         self.keys = Keys(self.client)
         self.roster = Roster(self.client)
         self._clock = clock

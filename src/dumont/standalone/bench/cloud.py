@@ -22,7 +22,6 @@ from dumont.standalone.bench.line import rates
 from dumont.standalone.bench.peers import Bucket, tool
 
 RATE = "1gbit"
-RATE_BITS = 1_000_000_000
 LINE_TEST_BYTES = 192 * 2**20
 LINE_PORT, S3_PORT = 5_201, 8_333
 NETWORK = "198.18.{}"
