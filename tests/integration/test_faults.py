@@ -316,6 +316,7 @@ async def test_the_instances_own_processes_are_found_and_frozen(short_dir: Path,
         pid = faults.pids_of(short_dir, "gpu-1")["watchdog"]
         assert ECHO[:60].encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
         faults.freeze_pid(pid)
+        await until(lambda: _stands(pid), "its threads stand still")  # one stops the others, when it gets to run
         line.send()
         assert not await line.answers(0.2)
         faults.thaw_pid(pid)
@@ -331,6 +332,12 @@ async def test_the_tree_is_seen_from_outside(short_dir: Path, mode: Mode) -> Non
     async with landlord(short_dir, mode, (sys.executable, "-c", writing)) as provider:
         await rent(provider, "gpu-1")
         await until((faults.tree_of(short_dir, "gpu-1") / "hello").exists, "it wrote into its workspace")
+
+
+def _stands(pid: int) -> bool:
+    """Whether the kernel has stopped every thread of that process."""
+    states = [stat.read_bytes().rpartition(b")")[2].split()[0] for stat in Path(f"/proc/{pid}/task").glob("*/stat")]
+    return states == [b"T"] * len(states)
 
 
 async def _healed(line: Line) -> None:
