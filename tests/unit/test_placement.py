@@ -12,7 +12,6 @@ from dumont.market.placement import (
     Choice,
     Held,
     Moves,
-    OnDemand,
     Rules,
     apart,
     beside,
@@ -24,6 +23,7 @@ from dumont.market.placement import (
 )
 from dumont.model.instance import Machine
 from dumont.model.offer import Interruption, Need
+from dumont.model.policy import OnDemand
 from tests.unit.markets import STAKE, held, offer, on_demand, priced
 
 NEED = Need(machine=Machine.GPU, on_demand=True)

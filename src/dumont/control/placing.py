@@ -13,7 +13,6 @@ from dumont.market.placement import (
     SPARE_ENDS_BELOW,
     Held,
     Moves,
-    OnDemand,
     Rules,
     apart,
     choose,
@@ -66,9 +65,8 @@ def place(case: Case, machine: Machine, kept: Sequence[Sighting], going: Going, 
     if machine is Machine.CPU:
         roomy = [priced for priced in ranked if (priced.offer.ram_mb or STANDBY_RAM_MB_MIN) >= STANDBY_RAM_MB_MIN]
         return _elsewhere(roomy or ranked, others_held)[:1]
-    on_demand = OnDemand(policy.gpu.on_demand.value)
     moves = Moves.FROM_ON_DEMAND if policy.return_to_gpu else Moves.NEVER
-    rules = Rules(race=policy.gpu.race, spares=policy.gpu.spares, moves=moves, on_demand=on_demand)
+    rules = Rules(race=policy.gpu.race, spares=policy.gpu.spares, moves=moves, on_demand=policy.gpu.on_demand)
     return choose(ranked, held, rules, beliefs.stake).rent
 
 

@@ -29,8 +29,6 @@ HEADROOMS = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0)
 """The levels that are compared, above the lowest bid that wins now."""
 HEADROOM_SCALE, HEADROOM_FLOOR = 0.06, 0.015
 """Such that no headroom is believed to be safer than it was there."""
-
-
 SAMPLES_MAX = 500
 
 

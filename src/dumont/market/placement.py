@@ -21,6 +21,7 @@ from dumont.market.cost import Priced, Stake, expected_cost, micros
 from dumont.market.hazard import PRIORS
 from dumont.market.regions import lies_in
 from dumont.model.offer import Interruption, Need, Offer
+from dumont.model.policy import OnDemand
 
 HORIZON_HOURS = 4.0
 """How far ahead a move may count its savings; tuned on the first half of the nine-zone trace."""
@@ -30,14 +31,6 @@ policy that always holds one. Chance alone would make it one in a hundred."""
 NO_BIDS = BidHistory()
 SPARE_ENDS_BELOW = 0.7
 """A spare is let go when it is worth less than this share of its price, so that it does not come and go."""
-
-
-class OnDemand(enum.StrEnum):
-    """When a machine that is never taken back may be rented. FALLBACK: while no spot machine is to be had."""
-
-    NEVER = "never"
-    FALLBACK = "fallback"
-    ALWAYS = "always"
 
 
 class Moves(enum.StrEnum):

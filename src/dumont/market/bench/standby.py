@@ -11,7 +11,8 @@ from dumont.market.bench.ours import Ours
 from dumont.market.bench.replay import Outcome, Setting, replay
 from dumont.market.bench.traces import Trace, Zone
 from dumont.market.cost import Stake
-from dumont.market.placement import Moves, OnDemand, Rules
+from dumont.market.placement import Moves, Rules
+from dumont.model.policy import OnDemand
 
 Span = tuple[float, float]
 OFFSETS = 12
