@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dumont.market.beliefs import WATCH_HOURS, Beliefs, group_of, hazard_of, observe, shun
+from dumont.market.beliefs import WATCH_HOURS, Beliefs, group_of, hazard_of, observe
 from dumont.market.hazard import PRIORS, Prior
 from dumont.model.offer import Interruption
 from tests.unit.markets import offer, on_demand
@@ -41,8 +41,6 @@ def test_beliefs_are_not_changed_in_place() -> None:
     before = observe(Beliefs(), [A], frozenset({A.domain}), 0.0)
     observe(before, [A], frozenset(), 0.5)
     assert before.domains[A.domain].events == 0.0
-    assert shun(before, "h", 1, 0.0).shunned and not before.shunned
-    assert shun(before, "", 1, 0.0) == before, "no host told: nothing to avoid"
 
 
 def test_what_others_say_is_a_prior_and_not_the_last_word() -> None:

@@ -12,8 +12,6 @@ from dumont.market.hazard import (
     Hazard,
     History,
     Prior,
-    from_aws_bucket,
-    from_monthly,
     from_reliability,
     hazard,
     prior_from_capacity_history,
@@ -110,15 +108,6 @@ def test_expected_losses_and_survival_tell_the_same(hours: float, ahead: float) 
 def test_adding_a_cause_adds_its_rate() -> None:
     """Independent causes compete: their rates add up."""
     assert Hazard(2.0, 10.0).plus(0.3).per_hour == pytest.approx(0.5)
-
-
-def test_monthly_shares_become_rates() -> None:
-    """5 % a month is a rate of -ln(0.95) a month, and the advisor's open bucket is the worst."""
-    assert from_monthly(0.05) == pytest.approx(-math.log(0.95) / 720)
-    rates = [from_aws_bucket(bucket) for bucket in ("<5%", "5-10%", "10-15%", "15-20%", ">20%")]
-    assert rates == sorted(rates)
-    with pytest.raises(BadInput, match="<5%"):
-        from_aws_bucket("rarely")
 
 
 def test_a_capacity_history_becomes_a_weak_prior() -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dumont.market.beliefs import Beliefs, Pressure, observe, shun
+from dumont.market.beliefs import Beliefs, Pressure, observe
 from dumont.market.cost import Stake
 from dumont.market.hazard import History
 from dumont.market.placement import (
@@ -14,7 +14,6 @@ from dumont.market.placement import (
     Moves,
     Rules,
     apart,
-    beside,
     choose,
     rank,
     satisfies,
@@ -45,14 +44,12 @@ def test_the_offer_of_least_expected_cost_comes_first_and_not_the_cheapest() -> 
     assert [one.offer.id for one in free] == ["wild", "calm"], "when interruptions cost nothing the price decides"
 
 
-def test_a_host_that_failed_is_left_out_for_a_while_and_longer_each_time() -> None:
+def test_a_host_that_failed_is_left_out_for_a_while() -> None:
     """A marketplace's broken host is often its cheapest; without this it is rented for ever."""
     broken, good = offer("broken", 1, host="h1"), offer("good", host="h2")
-    beliefs = shun(Beliefs(stake=STAKE), "h1", failures=1, now_h=10.0)
+    beliefs = Beliefs(stake=STAKE, shunned={"h1": 11.0})
     assert [one.offer.id for one in rank([broken, good], NEED, beliefs, 10.5)] == ["good"]
     assert len(rank([broken, good], NEED, beliefs, 11.0)) == 2
-    again = shun(beliefs, "h1", failures=3, now_h=20.0)
-    assert again.shunned["h1"] - 20.0 == 4 * (beliefs.shunned["h1"] - 10.0)
 
 
 def test_what_is_not_told_satisfies_no_bound() -> None:
@@ -156,14 +153,6 @@ def test_machines_apart_share_neither_domain_nor_host() -> None:
         priced(offer("untold", domain="", host=""), 0.1),
     ]
     assert [one.offer.id for one in apart(others, [gpu])] == ["apart", "untold"]
-
-
-def test_a_standby_shares_a_domain_only_if_there_is_no_other() -> None:
-    """One copy more in the same zone is better than a single copy."""
-    gpu = held(offer("gpu", domain="d1", host="h1"), 0.1)
-    same, other = priced(offer("same", 10, domain="d1"), 0.1), priced(offer("other", 20, domain="d2"), 0.1)
-    found = [beside(ranked, [gpu]) for ranked in ([same, other], [same], [])]
-    assert [one and one.offer.id for one in found] == ["other", "same", None]
 
 
 def test_losses_in_a_region_make_its_other_zones_look_worse() -> None:

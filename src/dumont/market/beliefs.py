@@ -10,7 +10,6 @@ from dumont.market.hazard import PRIORS, Hazard, History, Prior, from_reliabilit
 from dumont.market.lives import OwnLife
 from dumont.model.offer import Interruption, Offer
 
-SHUN_HOURS, SHUN_HOURS_MAX = 1.0, 72.0
 WATCH_HOURS = 1.0
 """Looks further apart than this do not tell what happened in between."""
 PRESSURE_HOURS = 4.0
@@ -46,7 +45,7 @@ class Beliefs:
 
     `domains` maps failure domains to what was seen of them, `pressures` groups of them (see `group_of`), `bids` slices
     of hosts (see `slice_of`) to their lowest winning bids. `priors` maps a domain to what others say of it (Google's
-    capacity history, AWS's buckets), `own` to the lives of our own machines there. `shunned` maps hosts that failed to
+    capacity history), `own` to the lives of our own machines there. `shunned` maps hosts that failed to
     the hour until which they are avoided.
     """
 
@@ -117,9 +116,3 @@ def observe(beliefs: Beliefs, watched: Iterable[Offer], up: frozenset[str], now_
     for group, (events, expected) in seen.items():
         pressures[group] = pressures.get(group, Pressure(now_h)).seen(events, expected, now_h)
     return replace(beliefs, domains=domains, pressures=pressures)
-
-
-def shun(beliefs: Beliefs, host: str, failures: int, now_h: float) -> Beliefs:
-    """The beliefs with this host avoided: for an hour after its first failure, twice as long after each further one."""
-    until_h = now_h + min(SHUN_HOURS_MAX, SHUN_HOURS * 2.0 ** (max(1, failures) - 1))
-    return replace(beliefs, shunned={**beliefs.shunned, host: until_h}) if host else beliefs

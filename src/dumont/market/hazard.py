@@ -30,12 +30,8 @@ FRESH = 2.0
 MEMORY_HOURS = 24.0
 LEVEL = 0.90
 """The interval's probability."""
-HOURS_PER_30_DAYS = 720.0
 RATE_MIN = 1e-6
 """Per hour; nothing that is rented lasts for ever."""
-
-AWS_BUCKETS = {"<5%": 0.025, "5-10%": 0.075, "10-15%": 0.125, "15-20%": 0.175, ">20%": 0.30}
-"""The spot advisor's share interrupted within a month: the middle of each bucket, 30 % for the open one."""
 
 
 @dataclass(frozen=True)
@@ -181,18 +177,6 @@ def from_reliability(reliability: float, outage_h: float = 12.0) -> float:
     """
     share = min(max(reliability, 0.01), 1.0)
     return (1.0 - share) / (share * outage_h)
-
-
-def from_monthly(share: float) -> float:
-    """Interruptions per hour, of the share of instances that is interrupted within 30 days (exponential)."""
-    return -math.log1p(-min(max(share, 0.0), 0.999)) / HOURS_PER_30_DAYS
-
-
-def from_aws_bucket(bucket: str) -> float:
-    """Interruptions per hour of a spot advisor bucket such as "<5%". Raises BadInput for another text."""
-    if bucket not in AWS_BUCKETS:
-        raise BadInput(f"{bucket!r} is no interruption bucket; give one of {', '.join(AWS_BUCKETS)}")
-    return from_monthly(AWS_BUCKETS[bucket])
 
 
 def prior_from_capacity_history(rates: list[float], own_stops_per_hour: float = 1 / 24, events: float = 2.0) -> Prior:

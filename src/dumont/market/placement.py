@@ -152,14 +152,6 @@ def apart(ranked: Iterable[Priced], held: Iterable[Held]) -> list[Priced]:
     return [p for p in ranked if p.offer.domain not in domains and p.offer.host not in hosts]
 
 
-def beside(ranked: Sequence[Priced], held: Sequence[Held]) -> Priced | None:
-    """The offer for a machine that is to outlive those held, such as the CPU standby: the best one apart from them.
-
-    If there is none apart, the best at all: a copy that may share the fate is better than none.
-    """
-    return next(iter(apart(ranked, held)), None) or next(iter(ranked), None)
-
-
 def spare_micros_per_hour(best: Priced, stake: Stake) -> int:
     """What a ready spare beside this machine is worth: the loss of each interruption that it makes a takeover."""
     return micros(best.hazard.per_hour * (1 - SPARE_FAILS) * max(0.0, stake.restore_micros - stake.takeover_micros))
