@@ -24,7 +24,7 @@ from dumont.model.workspace import State, Wanted, Workspace
 from dumont.repository.record import VERSION, CommitRecord, commit_key
 from dumont.snapshot.tree import EMPTY_DIRECTORY
 from dumont.store.memory import MemoryStore
-from tests.unit.test_upkeep_rounds import START, HandClock
+from tests.clocks import BEGAN, HandClock
 
 DAY_S = 24 * 3600
 DAY = timedelta(days=1)
@@ -54,7 +54,7 @@ class Server:
     """One server over memory, with a workspace `train` that has stored some commits."""
 
     def __init__(self, store: MemoryStore | None = None, clock: HandClock | None = None) -> None:
-        self.clock = clock or HandClock()
+        self.clock = clock or HandClock(1000.0)
         self.database = MemoryDatabase(self.clock)
         self.store = store or Moody()
         self.restart()
@@ -64,13 +64,13 @@ class Server:
         observatory = Observatory(self.clock)
         landing = Landing(server_port=1, ca_pem="", token_for=lambda instance_id: instance_id)
         acts = Acts(self.database, {}, landing, self.clock, Random(1))
-        vault = Vault(self.store, bytes(32), Random(self.clock.time).randbytes, placed_by(self.database))
+        vault = Vault(self.store, bytes(32), Random(self.clock.seconds).randbytes, placed_by(self.database))
         hub = Bell()
         self.parts = Parts(acts, hub, observatory, None, vault, NoKeys(), Random(1))  # type: ignore[arg-type]
         self.upkeep = Upkeep(acts, observatory, vault, due=self.parts.upkeep_due)
 
     async def launch(self, commits: int) -> None:
-        await self.database.add_workspace(Workspace(name="train", created_at=START, policy=Policy(), epoch=3))
+        await self.database.add_workspace(Workspace(name="train", created_at=BEGAN, policy=Policy(), epoch=3))
         epoch = (await self.database.workspace("train")).epoch
         await self.describe(state=State.RUNNING, stored=CommitId(epoch, commits))
         repo = await self.parts.vault.open("train")
@@ -91,7 +91,7 @@ class Server:
     async def pass_days(self, days: float) -> None:
         """Time passes, with looks now and then."""
         for _ in range(round(days * 4)):
-            self.clock.time += DAY_S / 4
+            self.clock.seconds += DAY_S / 4
             await self.upkeep.round_all()
 
     async def kept(self) -> list[int]:
@@ -132,7 +132,7 @@ async def test_the_next_round_goes_by_the_new_rules(server: Server) -> None:
     assert row.policy.retention == LAST
     assert [record.commit.id.seq for record in found.taken] == [1, 2, 3, 4]
     assert await server.kept() == [1, 2, 3, 4, 5], "the change itself lets nothing go"
-    server.clock.time += ROUND_EVERY_S
+    server.clock.seconds += ROUND_EVERY_S
     await server.upkeep.round_all()
     assert await server.kept() == [5]
     rules = {"rules": "last=1", "before": "last=60,hourly=48,daily=14,weekly=8"}
@@ -213,15 +213,15 @@ async def test_a_clock_that_is_wrong_for_a_while_ends_nothing(server: Server) ->
     for _ in range(4):
         server.clock.now = lambda: now() + ahead  # type: ignore[method-assign]
         await server.upkeep.round_all()
-        server.clock.time += SURE_S - 2 * LOOK_EVERY_S
+        server.clock.seconds += SURE_S - 2 * LOOK_EVERY_S
         await server.upkeep.round_all()
         server.clock.now = now  # type: ignore[method-assign]
-        server.clock.time += LOOK_EVERY_S
+        server.clock.seconds += LOOK_EVERY_S
         await server.upkeep.round_all()
     assert await server.objects("train"), "none of the four jumps lasted for an hour"
     server.clock.now = lambda: now() + ahead  # type: ignore[method-assign]
     await server.upkeep.round_all()
-    server.clock.time += SURE_S
+    server.clock.seconds += SURE_S
     await server.upkeep.round_all()
     assert not await server.objects("train"), "the control: a clock that stays so is believed"
 
@@ -256,7 +256,7 @@ class Still(HandClock):
 
 async def test_the_loop_is_woken_by_who_wants_something_deleted() -> None:
     """Nobody should have to wait a minute for the room."""
-    server = Server(clock=Still())
+    server = Server(clock=Still(1000.0))
     await server.launch(1)
     await server.remove()
     loop = asyncio.create_task(server.upkeep.run())
