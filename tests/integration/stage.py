@@ -78,15 +78,19 @@ class Stage:
     def json(self, *words: str, status: int = 0) -> Any:
         return json.loads(self.dumont(*words, "--json", status=status))
 
-    def until(self, name: str, *, state: str = "running", copies: int = 2, seconds: float = 30.0) -> Any:
-        """The workspace once it is so."""
+    def until(
+        self, name: str, *, state: str = "running", copies: int = 2, gpus: int | None = None, seconds: float = 30.0
+    ) -> Any:
+        """The workspace once it is so. `gpus`: so many GPU machines, if that matters."""
         give_up = time.monotonic() + seconds
         with Blocking(Home(self.path)) as dumont:
             while True:
                 shown = dumont.workspace(name)
-                if shown.state == state and shown.copies >= copies and not shown.switching_to:
+                held = sum(replica.machine == "gpu" for replica in shown.replicas)
+                settled = shown.state == state and shown.copies >= copies and not shown.switching_to
+                if settled and gpus in (None, held):
                     return shown
-                assert time.monotonic() < give_up, f"{shown.state} with {shown.copies} copies"
+                assert time.monotonic() < give_up, f"{shown.state} with {shown.copies} copies and {held} GPU machines"
                 time.sleep(0.05)
 
 

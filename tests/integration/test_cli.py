@@ -124,6 +124,18 @@ def test_what_the_store_keeps_is_said_at_launch_and_shown(stage: Stage) -> None:
     assert "keeps 0 to 10000 commits" in stage.ask("launch", "wrong", "--keep", "last=10001").stderr
 
 
+def test_a_spare_is_held_for_whom_an_hour_is_worth_it(stage: Stage) -> None:
+    """Only who works on the machine knows what a lost hour costs them."""
+    stage.json("launch", "dear", "--spares", "1", "--hour-worth", "50000", "--wait", "0")
+    stage.json("launch", "cheap", "--spares", "1", "--hour-worth", "0", "--wait", "0")
+    stage.until("dear", gpus=2)
+    stage.until("cheap", gpus=1)
+    assert "0 to 4 spares may be held, not 5" in stage.ask("launch", "wrong", "--spares", "5").stderr
+    assert "is worth 0 to 1000000 US$, not -1" in stage.ask("launch", "wrong", "--hour-worth", "-1").stderr
+    for name in ("dear", "cheap"):
+        stage.json("rm", name, "--yes")
+
+
 def test_branches_are_none_at_first(stage: Stage) -> None:
     """A branch exists only where a fenced machine had files of its own."""
     assert stage.json("branches", "train") == []

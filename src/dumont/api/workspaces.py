@@ -26,7 +26,8 @@ from dumont.wire.control import Status
 GATEWAY_HOST = "127.0.0.1"
 SSH_USER = "dumont"
 PATHS_MAX = 100
-GPUS_MAX, RACE_MAX, DISK_GB_MAX = 16, 4, 16_000
+GPUS_MAX, RACE_MAX, SPARES_MAX, DISK_GB_MAX = 16, 4, 4, 16_000
+VALUE_MICROS_PER_HOUR_MAX = 1_000_000_000_000
 
 router = APIRouter()
 
@@ -52,6 +53,8 @@ async def launch(site: Here, wish: Launch) -> WorkspaceShown:
     most = wish.gpu.price_micros_per_hour_max
     if most is not None:
         policy = msgspec.structs.replace(policy, gpu_price_micros_per_hour_max=most)
+    if wish.value_micros_per_hour is not None:
+        policy = msgspec.structs.replace(policy, value_micros_per_hour=_value(wish.value_micros_per_hour))
     check_prediction(wish.advised)
     row = await ask.launch(site.parts, wish.name, policy)
     if wish.advised:
@@ -130,6 +133,8 @@ def _wish(asked: WishAsked) -> Wish:
         raise BadInput(
             f"a machine has 1 to {GPUS_MAX} GPUs and 8 to {DISK_GB_MAX} GB of disk; 1 to {RACE_MAX} may race"
         )
+    if not 0 <= asked.spares <= SPARES_MAX:
+        raise BadInput(f"0 to {SPARES_MAX} spares may be held, not {asked.spares}")
     return Wish(
         names=tuple(asked.names),
         gpus=asked.gpus,
@@ -139,7 +144,18 @@ def _wish(asked: WishAsked) -> Wish:
         reliability_min=asked.reliability_min,
         on_demand=OnDemand(asked.on_demand),
         race=asked.race,
+        spares=asked.spares,
     )
+
+
+def _value(micros_per_hour: int) -> int:
+    """Raises BadInput for what an hour can't be worth."""
+    if not 0 <= micros_per_hour <= VALUE_MICROS_PER_HOUR_MAX:
+        raise BadInput(
+            f"an hour without the GPU is worth 0 to {VALUE_MICROS_PER_HOUR_MAX // 1_000_000} US$, not "
+            f"{micros_per_hour / 1_000_000:g}"
+        )
+    return micros_per_hour
 
 
 def _address(row: Workspace) -> Address:

@@ -35,6 +35,13 @@ def launch(
         str, typer.Option(metavar="RULES", help=_("What the store keeps, as last=60,daily=14; or all."))
     ] = "",
     race: Annotated[int, typer.Option(help=_("Start so many GPU machines at once; the first ready one stays."))] = 1,
+    spares: Annotated[
+        int, typer.Option(help=_("Hold up to so many GPU machines beside the first, while that saves money."))
+    ] = 0,
+    hour_worth: Annotated[
+        float | None,
+        typer.Option(metavar="US$", help=_("What an hour without the GPU is worth to you; 2 if not said.")),
+    ] = None,
     advise: Annotated[str, typer.Option(metavar="TEXT", help=_("What you want to do: the best value is rented."))] = "",
     yes: Annotated[bool, typer.Option("--yes", help=_("With --advise: do not ask before renting."))] = False,
     wait_s: Annotated[float, typer.Option("--wait", help=_("Wait so many seconds until it serves."))] = 60.0,
@@ -49,6 +56,7 @@ def launch(
         regions=region or [],
         on_demand=on_demand,
         race=race,
+        spares=spares,
         price_micros_per_hour_max=None if max_price is None else round(max_price * 1_000_000),
     )
     try:
@@ -68,6 +76,7 @@ def launch(
         gpu=wanted,
         advised=advised,
         retention=retention,
+        value_micros_per_hour=None if hour_worth is None else round(hour_worth * 1_000_000),
     )
     shown = call(lambda dumont: _launch(dumont, wish, wait_s), as_json=as_json)
     if as_json:

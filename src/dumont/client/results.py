@@ -330,7 +330,9 @@ class Wish:
     """Which GPU machine to rent; what is not set lets everything pass.
 
     `names` as the market spells them ("RTX 4090"), any of which will do; `vram_gb_min` for each GPU, in GB. `on_demand`
-    is `never`, `fallback` or `always`. Prices in millionths of a US dollar an hour; None keeps the default.
+    is `never`, `fallback` or `always`. `race` machines start at once when the GPU is missed; at most `spares` more are
+    held, while losing the GPU would cost more than they do. Prices in millionths of a US dollar an hour; None keeps the
+    default.
     """
 
     names: list[str] = field(default_factory=list)
@@ -341,12 +343,16 @@ class Wish:
     reliability_min: float = 0.0
     on_demand: str = "never"
     race: int = 1
+    spares: int = 0
     price_micros_per_hour_max: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Launch:
-    """What to launch. Empty commands run nothing. `advised` is what was predicted of it, if it was advised."""
+    """What to launch. Empty commands run nothing. `advised` is what was predicted of it, if it was advised.
+
+    `value_micros_per_hour`: what an hour without the GPU is worth, in millionths of a US dollar; None keeps the default.
+    """
 
     name: str
     run: str = ""
@@ -356,6 +362,7 @@ class Launch:
     gpu: Wish = field(default_factory=Wish)
     advised: dict[str, Fact] = field(default_factory=dict)
     retention: Retention = field(default_factory=Retention)
+    value_micros_per_hour: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
