@@ -28,6 +28,7 @@ class Mischief:
         """Both copies were hit at nearly the same time: nobody may be left to promote. Safety holds all the same."""
         self._disturbed: dict[str, float] = {}
         self._powerless: dict[str, int] = {}
+        self._row: Workspace | None = None
         self._market = MarketMischief(world, self)
 
     @property
@@ -44,7 +45,7 @@ class Mischief:
             self._kill_machine, self._kill_machine, self._cut, self._cut, self._crash_engine, self._crash_server,
             self._freeze_server, self._fill_disk, self._break_fsync, self._power_cycle, self._slow_network,
             self._provider_lies, self._heal, self._stubborn, self._kill_primary, self._cut_primary,
-            self._split, self._black_out, self._slow_disk, *self._market.hostile(),
+            self._split, self._black_out, self._slow_disk, self._cling, *self._market.hostile(),
         ]  # fmt: skip
         harmless = [
             self._crash_server, self._freeze_server, self._provider_lies, self._slow_disk, *self._market.harmless(),
@@ -67,7 +68,7 @@ class Mischief:
         for machine in world.machines.values():
             machine.disk.full = machine.disk.failing = False
             machine.disk.slow_s = 0.0
-            machine.stubborn = 0.0
+            machine.stubborn, machine.clings = 0.0, False
             if machine.source:
                 machine.source.stubborn = 0.0
         if world.server is None:
@@ -169,6 +170,25 @@ class Mischief:
             machine.stubborn = 0.7
             if machine.source:
                 machine.source.stubborn = 0.7
+
+    def _cling(self) -> None:
+        """The primary's workload does not end, so that no switchover comes off; what follows is `after_event`'s."""
+        if machine := self.the_primary():
+            self.say(f"the workload of {machine.id} does not end")
+            machine.clings = True
+
+    def after_event(self) -> None:
+        """Who clings to its workload restarts in the very instant in which a switchover is given up to it."""
+        before, self._row = self._row, self._world.database._workspaces["sim"]
+        if before is None or before is self._row or before.epoch == self._row.epoch:
+            return
+        given_up = before.switching_to and before.primary_id == self._row.primary_id
+        machine = self._world.machines.get(self._row.primary_id)
+        if given_up and machine and machine.clings and machine.replica and self.may_lose(machine):
+            machine.clings = False
+            self.say(f"power-cycled {machine.id}, to which a switchover has just been given up")
+            self.lose_power(machine)
+            machine.power_cycle()
 
     # --- network
 

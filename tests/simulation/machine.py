@@ -13,7 +13,7 @@ from dumont.clock import Clock
 from dumont.control.decide import decide
 from dumont.control.observe import Observatory
 from dumont.control.shell import Decider
-from dumont.errors import DiskFull, LinkClosed, NotDurable
+from dumont.errors import DiskFull, LinkClosed, NotDurable, Refused
 from dumont.model.commit import Commit, CommitId
 from dumont.model.policy import Policy
 from dumont.replication.barrier import Answer
@@ -89,6 +89,8 @@ class Machine:
         self.duty: Duty | None = None
         self.alive = True
         self.stubborn = 0.0
+        self.clings = False
+        """Its workload does not end when it is asked to."""
         self.leaving = ""
         self._engine: list[asyncio.Task[Any]] = []
         self._others: list[asyncio.Task[Any]] = []
@@ -323,6 +325,8 @@ class SimDoors:
 
     async def quiesce(self, assignment: Assignment) -> None:
         await self._machine.world.clock.sleep(self._machine.world.rng.uniform(0, 0.2))
+        if self._machine.clings:
+            raise Refused("the workload goes on")
         self.serving = 0
 
 

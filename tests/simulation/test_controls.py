@@ -18,6 +18,7 @@ from dumont.replication.ports import Hint
 from dumont.replication.replica import Replica
 from dumont.replication.sender import StreamLink
 from dumont.replication.standby import Standby
+from dumont.wire.control import Assignment
 from dumont.wire.stream import Ack, CommitMessage
 from tests.simulation.checks import Broken
 from tests.simulation.disk import SimDisk, SimSource
@@ -133,6 +134,13 @@ class Resurrected(Replica):
         self._fork, self._unsure_epoch = None, 0
 
 
+class Gullible(Replica):
+    """Leads at whatever epoch it is promoted to, though its machine restarted and another copy has everything."""
+
+    def _may_lead(self, assignment: Assignment) -> bool:
+        return super()._may_lead(msgspec.structs.replace(assignment, ack_set=()))
+
+
 def shunning_nobody(view: View, now: datetime, timing: Timing = TIMING) -> list[Action]:
     """Forgets which hosts failed."""
     return decide(replace(view, beliefs=replace(view.beliefs, shunned={})), now, timing)
@@ -205,6 +213,11 @@ def test_the_simulator_notices_what_is_paid_for_in_vain(swaps: Swaps, promise: s
             Swaps(replica=Resurrected, focus=("_outbid", "_crash_server")),
             "I",
             id="a resumed machine goes on as before",
+        ),
+        pytest.param(
+            Swaps(replica=Gullible, focus=("_preempt_with_notice", "_cling")),
+            "I1",
+            id="a restarted machine leads whenever it is promoted",
         ),
     ],
 )

@@ -110,6 +110,7 @@ class World:
         return tuple(sorted(Counter(str(one.facts["reason"]) for one in events if one.kind == PROMOTED).items()))
 
     def _check(self) -> None:
+        self.mischief.after_event()
         self.checks.after_event()
         self.bills.after_event()
 

@@ -30,6 +30,7 @@ from tests.unit.views import (
     do,
     following,
     heard,
+    idle,
     leading,
     on_cpu,
     seen,
@@ -115,19 +116,31 @@ def test_a_primary_that_dies_before_it_sealed_is_failed_over() -> None:
 
 
 @pytest.mark.parametrize(
-    ("target", "began_s"),
+    ("target", "began_s", "kept"),
     [
-        (None, 1.0),
-        (seen("g", following("g"), witnesses=KILLED), 1.0),
-        (seen("g", following("g", halted="the disk is full")), 1.0),
-        (seen("g", following("g"), instance=an_instance("g", lost=True)), 1.0),
-        (seen("g", following("g")), 12.1),
+        (None, 1.0, NOBODY),
+        (seen("g", following("g"), witnesses=KILLED), 1.0, {"g"}),
+        (seen("g", following("g", halted="the disk is full")), 1.0, {"g"}),
+        (seen("g", following("g"), instance=an_instance("g", lost=True)), 1.0, NOBODY),
+        (seen("g", following("g")), 12.1, {"g"}),
     ],
     ids=["gone", "dead", "halted", "lost", "too late"],
 )
-def test_a_switchover_that_fails_is_given_up_with_a_new_epoch(target: Sighting | None, began_s: float) -> None:
-    """A sealed primary acknowledges nothing more in its epoch; only a new one lets it go on."""
-    assert do(switching(seen("c", SEALED), target, began_s)) == [Promote("c", 4, NOBODY, Reason.GIVE_UP)]
+def test_a_switchover_that_fails_is_given_up_with_a_new_epoch(
+    target: Sighting | None, began_s: float, kept: frozenset[str]
+) -> None:
+    """A sealed primary acknowledges nothing more in its epoch; only a new one lets it go on.
+
+    Whoever holds what was acknowledged stays in the ack set: the primary's machine may have restarted just now.
+    """
+    assert do(switching(seen("c", SEALED), target, began_s)) == [Promote("c", 4, frozenset(kept), Reason.GIVE_UP)]
+
+
+def test_who_restarted_as_the_switchover_was_given_up_to_it_is_failed_over() -> None:
+    """It says so at its new epoch, in which it refused to lead; the target is in the ack set still."""
+    refusing = seen("c", idle("c", 3, rebooted=True), witnesses=heard(*CHANNELS))
+    decided = do(a_view(seen("g", following("g")), refusing, row=on_cpu(promoted_at=NOW)))
+    assert decided == [Promote("g", 4, NOBODY, Reason.FAILOVER), Fence("c", "c-e3")]
 
 
 def test_a_primary_that_can_neither_seal_nor_lead_is_failed_over() -> None:
@@ -150,4 +163,4 @@ def test_a_sealing_primary_whose_target_fails_is_not_taken_for_dead() -> None:
     witnesses = (Witness(Voice.AGENT, True), Witness(Voice.STREAM, False, 1.0), Witness(Voice.GATEWAY, False, 1.0))
     sealing = seen("c", leading("c", ready=False), witnesses=witnesses)
     target = seen("g", following("g", halted="an fsync failed"))
-    assert do(switching(sealing, target)) == [Promote("c", 4, NOBODY, Reason.GIVE_UP)]
+    assert do(switching(sealing, target)) == [Promote("c", 4, frozenset({"g"}), Reason.GIVE_UP)]

@@ -234,3 +234,48 @@ def test_a_machine_that_lost_power_leads_only_at_a_higher_epoch() -> None:
         assert restarted.role is Role.PRIMARY and not status(restarted).rebooted
 
     both(story)
+
+
+def test_a_machine_that_lost_power_never_leads_beside_a_copy_that_has_everything() -> None:
+    """A switchover may be given up to it before anybody knows; not even a new engine of it forgets its restart."""
+
+    async def story(two: Two) -> None:
+        await two.working()
+        two.stage.gpu.write(b"a", b"1")
+        assert (await two.gpu.barrier()).ok
+        two.gpu.crew.dismiss()
+        two.stage.gpu.disk.power_cut()
+        assert two.stage.gpu.disk.files.content == {}
+        for _ in range(2):
+            restarted = await engine(two.stage.gpu)
+            await restarted.assign(assignment(2, Role.PRIMARY, ack_set=("cpu",)))
+            said = status(restarted)
+            assert (restarted.role, said.epoch, said.rebooted) == (Role.NONE, 2, True)
+        await restarted.assign(assignment(2, Role.PRIMARY))
+        assert restarted.role is Role.PRIMARY and not status(restarted).rebooted
+        restarted.crew.dismiss()
+        restarted = await engine(two.stage.gpu)
+        await restarted.assign(assignment(2, Role.PRIMARY, ack_set=("cpu",), ack_version=1))
+        assert restarted.role is Role.PRIMARY, "an engine that starts anew on the machine that leads goes on"
+
+    both(story)
+
+
+def test_a_machine_that_lost_power_is_trusted_again_once_it_holds_a_whole_commit() -> None:
+    """What it lacked came back to it over the stream."""
+
+    async def story(two: Two) -> None:
+        await two.working()
+        two.gpu.crew.dismiss()
+        two.stage.gpu.disk.power_cut()
+        two.gpu = await engine(two.stage.gpu)
+        await two.assign(2, "cpu")
+        assert status(two.gpu).rebooted
+        await two.connect()
+        two.stage.cpu.write(b"b", b"2")
+        await two.stage.until(lambda: two.stage.gpu.disk.files.content == {b"b": b"2"})
+        assert not status(two.gpu).rebooted
+        await two.assign(3, "gpu", ("cpu",))
+        assert two.gpu.role is Role.PRIMARY
+
+    both(story)

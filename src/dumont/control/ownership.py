@@ -22,7 +22,9 @@ from dumont.wire.control import PeerStatus, Status
 
 _REFUSALS = ("DiskFull", "NotDurable", "Corrupt")
 _JUST_HEARD_S = 0.5
-"""Whoever a switchover is given up to has said so lately that it is well: its machine has not restarted since."""
+"""Whoever a switchover is given up to has said so lately that it is well. Should its machine have restarted since, it
+refuses to lead, and the ack set, which is kept, has who leads instead (docs/adr/0009-restarted-primary.md).
+"""
 
 
 def change_ownership(case: Case, now: datetime) -> list[Action]:
@@ -106,7 +108,8 @@ def _finish_switch(case: Case, now: datetime) -> list[Action]:
     if primary and just_heard and (unfit or halted or late):
         if case.leader_halted and not (unfit or halted):
             return _fail_over(case)  # it can neither seal nor lead; the target holds whatever was acknowledged
-        return [_promote(case, primary, Reason.GIVE_UP)]
+        members = frozenset(ids(case.present)) & row.ack_set  # whatever is acknowledged needs them in this epoch too
+        return [_promote(case, primary, Reason.GIVE_UP, members)]
     return []
 
 

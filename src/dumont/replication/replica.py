@@ -66,7 +66,7 @@ class Replica:
         self._full = ""  # why it would refuse as a standby what it refused before
         self._unwatched = False  # it led, and nobody has watched the tree since
         self._seen = 0
-        self._unsure_epoch = 0  # the machine restarted in it: its tree may lack what was acknowledged
+        self._unsure_epoch = 0  # see `Promise`
 
     async def start(self) -> None:
         """Recover what the disk holds. Every agent boots without a role; one that can't be recovered never has any."""
@@ -79,8 +79,8 @@ class Replica:
         self._seen = kept.promise.epoch
         if kept.head is None and len(kept.tree) > 1 and kept.promise.epoch:
             self._fork = _Fork(None, None)
-        if kept.head is None and kept.rebooted:
-            self._unsure_epoch = kept.promise.epoch
+        if kept.head is None:
+            self._unsure_epoch = kept.promise.epoch if kept.rebooted else kept.promise.unsure_epoch
 
     async def assign(self, assignment: Assignment) -> None:
         """Become what the newest assignment says. Returns when that is so, or when it can't be (see `status`)."""
@@ -224,7 +224,19 @@ class Replica:
 
     @property
     def _is_unsure(self) -> bool:
-        return self._unsure_epoch > 0 and self._unsure_epoch == self._promise.epoch
+        """Whether its machine restarted, and its tree, which nobody has led since, may lack what was acknowledged."""
+        holds_a_commit = bool(self._head or (self._standby and self._standby.head))
+        return self._unsure_epoch > 0 and self._primary is None and not holds_a_commit
+
+    def _may_lead(self, assignment: Assignment) -> bool:
+        """Not in an epoch that ended here, by a seal or a restart; after a restart only when no other copy is left.
+
+        Whoever promoted this replica may not have known of its restart. A member of the ack set holds everything that
+        was acknowledged, so it is to lead; the server learns of the restart by our status.
+        """
+        if self._promise.sealed:
+            return False
+        return not self._is_unsure or (self._unsure_epoch < self._promise.epoch and not assignment.ack_set)
 
     def _silence(self, assignment: Assignment) -> None:
         """A higher epoch exists: acknowledge nothing more, this instant."""
@@ -248,7 +260,7 @@ class Replica:
     async def _converge(self, assignment: Assignment) -> None:
         if assignment.epoch > self._promise.epoch:
             await self._leave()
-            await self._keep(Promise(assignment.epoch))
+            await self._keep(Promise(assignment.epoch, unsure_epoch=self._unsure_epoch if self._is_unsure else 0))
         if self._unfit:
             return
         match assignment.role:
@@ -260,11 +272,14 @@ class Replica:
                 await self._idle(assignment)
 
     async def _lead(self, assignment: Assignment) -> None:
-        if self._promise.sealed or self._is_unsure:
-            return  # this epoch ended here, sealed or by a restart; only a new epoch can lead again
+        if not self._may_lead(assignment):
+            return
         if self._primary is None:
             await self._leave()
             self._forget_fork()
+            if self._unsure_epoch:  # from here on its tree is the workspace, whatever it lacks
+                await self._keep(Promise(assignment.epoch))
+                self._unsure_epoch = 0
             self._primary = await self._open_primary(assignment)
         self._primary.adopt(assignment.ack_version, assignment.ack_set)
         if assignment.seal:

@@ -9,10 +9,15 @@ from dumont.snapshot.tree import Tree
 
 
 class Promise(msgspec.Struct, frozen=True):
-    """What a replica must never forget: the highest epoch it has seen, and the commit it sealed in it."""
+    """What a replica must never forget: the highest epoch it has seen, and the commit it sealed in it.
+
+    `unsure_epoch`: its machine restarted in that epoch, and since then its tree, which may lack what was acknowledged,
+    was neither led nor replaced; 0 when it is not so.
+    """
 
     epoch: int = 0
     sealed: CommitId | None = None
+    unsure_epoch: int = 0
 
 
 class Pledge(msgspec.Struct, frozen=True):

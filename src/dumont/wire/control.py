@@ -135,9 +135,9 @@ class Status(msgspec.Struct, frozen=True, tag="status"):
     is the newest commit under which a barrier returned OK. `stream_up`, `stream_seen` (up at least once in this epoch)
     and `stream_silent_ms` (since its last word, or since following began) are a standby's view of its primary: the
     second witness of a failure. `halted` says why a replica will not go on, in words. `rebooted`: the machine started
-    anew in this epoch and its tree may miss acknowledged writes; it leads only at a higher one. `applied` is the newest
-    commit that a standby's files are at: promotion waits for the rest. `leaving` tells in a word why the machine is
-    about to end (`preempted`), as its provider announced; "" while nothing was announced.
+    anew and its tree may miss acknowledged writes; it leads only at a higher epoch and with an empty ack set. `applied`
+    is the newest commit that a standby's files are at: promotion waits for the rest. `leaving` tells in a word why the
+    machine is about to end (`preempted`), as its provider announced; "" while nothing was announced.
     """
 
     instance_id: str
