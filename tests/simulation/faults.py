@@ -29,6 +29,7 @@ class Mischief:
         self._disturbed: dict[str, float] = {}
         self._powerless: dict[str, int] = {}
         self._row: Workspace | None = None
+        self._ambushing = False
         self._market = MarketMischief(world, self)
 
     @property
@@ -45,7 +46,7 @@ class Mischief:
             self._kill_machine, self._kill_machine, self._cut, self._cut, self._crash_engine, self._crash_server,
             self._freeze_server, self._fill_disk, self._break_fsync, self._power_cycle, self._slow_network,
             self._provider_lies, self._heal, self._stubborn, self._kill_primary, self._cut_primary,
-            self._split, self._black_out, self._slow_disk, self._cling, *self._market.hostile(),
+            self._split, self._black_out, self._slow_disk, self._cling, self._ambush, *self._market.hostile(),
         ]  # fmt: skip
         harmless = [
             self._crash_server, self._freeze_server, self._provider_lies, self._slow_disk, *self._market.harmless(),
@@ -64,6 +65,7 @@ class Mischief:
         world.network.frozen.clear()
         world.stopped.clear()
         world.network.slow_s_max = 0.002
+        self._ambushing = False
         self._market.heal()
         for machine in world.machines.values():
             machine.disk.full = machine.disk.failing = False
@@ -103,12 +105,17 @@ class Mischief:
         if self._powerless.get(row.primary_id) == row.epoch:
             healthy.discard(row.primary_id)  # it restarted while it led: only its standby has everything
         leads = machine.id == row.primary_id or row.epoch == 0
-        others = row.ack_set & healthy if leads else {row.primary_id} & healthy
+        others = self._senior(row) & healthy if leads else {row.primary_id} & healthy
         now = self._world.clock.monotonic()
         shaken = others | {machine.id} if leads else others  # cut off lately, its ack set may be emptied just now
         if others and any(now - self._disturbed.get(name, -_SETTLED_S) < _SETTLED_S for name in shaken):
             self.forgiven = True
         return bool(others)
+
+    def _senior(self, row: Workspace) -> set[str]:
+        """Who of the ack set is known to hold everything: its oldest member."""
+        instances = self._world.database._instances
+        return set(sorted(row.ack_set, key=lambda one: (instances[one].created_at, one))[:1])
 
     def _kill_machine(self) -> None:
         if machine := self.victim():
@@ -177,14 +184,48 @@ class Mischief:
             self.say(f"the workload of {machine.id} does not end")
             machine.clings = True
 
+    def _ambush(self) -> None:
+        """The next exchange of a standby is interrupted at its worst moment: see `after_event`."""
+        self._ambushing = True
+
     def after_event(self) -> None:
-        """Who clings to its workload restarts in the very instant in which a switchover is given up to it."""
+        """What goes wrong in the very instant in which ownership changes, which no chance would ever hit."""
         before, self._row = self._row, self._world.database._workspaces["sim"]
-        if before is None or before is self._row or before.epoch == self._row.epoch:
+        if before is None or before is self._row or before.primary_id != self._row.primary_id:
             return
-        given_up = before.switching_to and before.primary_id == self._row.primary_id
         machine = self._world.machines.get(self._row.primary_id)
-        if given_up and machine and machine.clings and machine.replica and self.may_lose(machine):
+        if machine is None or machine.replica is None:
+            return
+        if before.epoch < self._row.epoch and before.switching_to:
+            self._restart_who_clings(machine)
+        joined = self._row.ack_set - before.ack_set
+        if self._ambushing and joined and before.ack_set and before.epoch == self._row.epoch:
+            self._interrupt(machine, before.ack_set, joined)
+
+    def _interrupt(self, machine: Machine, members: frozenset[str], joined: frozenset[str]) -> None:
+        """Neither the primary nor its standby is told who joined, whose disk is slow; then the primary dies."""
+        self._ambushing = False
+        network = self._world.network
+        self.note(f"{machine.id} is not told that {', '.join(joined)} joined, and will die")
+        for name in {machine.id, *members}:
+            network.cut(name + "/engine", ["server"], "in")
+        for name in joined:
+            self._world.machines[name].disk.slow_s = 0.6
+
+        def die() -> None:
+            for name in members:
+                network.heal(name + "/engine")
+            if machine.alive and self.may_lose(machine):
+                self.say(f"killed the primary {machine.id}, which was not told of its standby")
+                machine.die()
+            else:
+                network.heal(machine.id + "/engine")
+
+        self.later(self._rng.uniform(0.2, 2.0), die, None)
+
+    def _restart_who_clings(self, machine: Machine) -> None:
+        """A switchover was just given up to it, and it restarts before it is told."""
+        if machine.clings and self.may_lose(machine):
             machine.clings = False
             self.say(f"power-cycled {machine.id}, to which a switchover has just been given up")
             self.lose_power(machine)

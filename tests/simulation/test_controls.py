@@ -10,7 +10,19 @@ import pytest
 from dumont.clock import Clock
 from dumont.control.decide import decide
 from dumont.control.observe import Observatory
-from dumont.control.view import TIMING, Action, Fence, Release, ReleaseReason, Rent, Timing, View
+from dumont.control.view import (
+    TIMING,
+    Action,
+    ChangeAckSet,
+    Fence,
+    Promote,
+    Reason,
+    Release,
+    ReleaseReason,
+    Rent,
+    Timing,
+    View,
+)
 from dumont.model.instance import Machine
 from dumont.model.policy import OnDemand, Policy
 from dumont.replication.barrier import Answer
@@ -158,6 +170,28 @@ def never_fencing(view: View, now: datetime, timing: Timing = TIMING) -> list[Ac
     return [action for action in actions if not isinstance(action, dropped)]
 
 
+def exchanging_at_once(view: View, now: datetime, timing: Timing = TIMING) -> list[Action]:
+    """Puts the new standby in the place of the old one, which stays a while, before the primary has heard of it."""
+    return [
+        replace(action, ack_set=action.ack_set - view.workspace.ack_set)
+        if isinstance(action, ChangeAckSet) and len(action.ack_set) > 1
+        else action
+        for action in keeping_extras(view, now, timing)
+    ]
+
+
+def promoting_whoever_is_there(view: View, now: datetime, timing: Timing = TIMING) -> list[Action]:
+    """Fails over to the member that joined last."""
+    row = view.workspace
+    actions = decide(view, now, timing)
+    return [
+        replace(action, instance_id=max(row.ack_set - {action.instance_id}))
+        if isinstance(action, Promote) and action.reason is Reason.FAILOVER and len(row.ack_set) > 1
+        else action
+        for action in actions
+    ]
+
+
 def lavish(policy: Policy) -> Policy:
     """Reads every policy as one that allows machines on demand."""
     return msgspec.structs.replace(policy, gpu=msgspec.structs.replace(policy.gpu, on_demand=OnDemand.FALLBACK))
@@ -218,6 +252,16 @@ def test_the_simulator_notices_what_is_paid_for_in_vain(swaps: Swaps, promise: s
             Swaps(replica=Gullible, focus=("_preempt_with_notice", "_cling")),
             "I1",
             id="a restarted machine leads whenever it is promoted",
+        ),
+        pytest.param(
+            Swaps(decide=exchanging_at_once, focus=("_preempt_with_notice", "_ambush")),
+            "I1",
+            id="a standby is exchanged before the primary knows",
+        ),
+        pytest.param(
+            Swaps(decide=promoting_whoever_is_there, focus=("_preempt_with_notice", "_ambush")),
+            "I1",
+            id="who joined beside the standby is promoted",
         ),
     ],
 )

@@ -105,7 +105,7 @@ def sightings(draw: st.DrawFn, instance_id: str) -> Sighting:
 def any_views(draw: st.DrawFn) -> View:
     """Views that need not make sense: databases and agents may say anything."""
     some_id = st.sampled_from(["", *IDS])
-    ack_set = frozenset(draw(st.lists(st.sampled_from(IDS), max_size=1)))
+    ack_set = frozenset(draw(st.lists(st.sampled_from(IDS), max_size=2)))
     primary_id = draw(st.sampled_from(["", *(one for one in IDS if one not in ack_set)]))
     row = a_workspace(
         primary_id=primary_id,
@@ -183,6 +183,12 @@ def decided(view: View, kind: Any) -> list[Any]:
     return [action for action in decide(view, NOW) if isinstance(action, kind)]
 
 
+def senior(view: View, ack_set: frozenset[str]) -> str:
+    """The oldest of them, "" when it can't be known."""
+    known = [s.instance for s in view.sightings if s.instance.id in ack_set]
+    return "" if len(known) < len(ack_set) else min(((one.created_at, one.id) for one in known), default=("", ""))[1]
+
+
 def status_of(view: View, instance_id: str) -> Status | None:
     found = view.sighting(instance_id)
     return found.status if found else None
@@ -207,7 +213,7 @@ def test_the_epoch_exceeds_every_epoch_that_anybody_knows(view: View) -> None:
 @ANY_VIEW
 @given(views())
 def test_whoever_takes_over_holds_all_that_was_acknowledged(view: View) -> None:
-    """Only a member of the ack set does, or who has exactly what the primary sealed (I1)."""
+    """Only the oldest member of the ack set does, or who has exactly what the primary sealed (I1)."""
     row = view.workspace
     for promotion in decided(view, Promote):
         status = status_of(view, promotion.instance_id)
@@ -216,6 +222,8 @@ def test_whoever_takes_over_holds_all_that_was_acknowledged(view: View) -> None:
         if promotion.reason is Reason.FAILOVER:
             assert promotion.instance_id in row.ack_set
             assert promotion.ack_set == frozenset()
+            if len(row.ack_set) > 1:
+                assert promotion.instance_id == senior(view, row.ack_set)
         elif promotion.reason is Reason.SWITCHOVER:
             primary = status_of(view, row.primary_id)
             assert status and primary and primary.sealed
@@ -245,15 +253,17 @@ def test_one_witness_never_causes_a_failover(view: View) -> None:
 
 @ANY_VIEW
 @given(views())
-def test_the_ack_set_grows_only_from_the_empty_one_that_the_primary_confirmed(view: View) -> None:
+def test_who_may_be_promoted_changes_only_when_the_primary_confirmed_the_set_and_it_holds_all(view: View) -> None:
     """A member that lacks something answered OK before could be promoted without it (I1)."""
     row, primary = view.workspace, status_of(view, view.workspace.primary_id)
     for change in decided(view, ChangeAckSet):
-        if not change.ack_set:
+        assert len(change.ack_set) <= 2
+        assert row.primary_id not in change.ack_set
+        before, after = senior(view, row.ack_set), senior(view, change.ack_set)
+        if after in ("", before):
             continue
-        (member,) = change.ack_set
-        assert row.ack_set == frozenset()
-        assert member != row.primary_id
+        member = after
+        assert row.ack_set == frozenset() or member in row.ack_set
         assert primary is not None
         assert (primary.epoch, primary.ack_version, primary.role) == (row.epoch, row.ack_version, Role.PRIMARY)
         acked = [peer.acked for peer in primary.peers if peer.instance_id == member]
@@ -328,7 +338,7 @@ def test_every_move_is_a_legal_one(view: View) -> None:
 class Fault:
     """Something bad that happens to a world."""
 
-    KINDS = ("kill", "cut", "heal", "unknown", "known", "restart", "wait", "halt")
+    KINDS = ("kill", "cut", "heal", "unknown", "known", "restart", "wait", "halt", "notice")
 
     def __init__(self, kind: str, which: int, seconds: float) -> None:
         self.kind, self.which, self.seconds = kind, which, seconds
@@ -347,11 +357,13 @@ class Fault:
             host.killed = host.killed or self.kind == "kill"
             host.cut = {"cut": True, "heal": False}.get(self.kind, host.cut)
             host.unknown = {"unknown": True, "known": False}.get(self.kind, host.unknown)
+            host.leaving = "preempted" if self.kind == "notice" else host.leaving
             if self.kind == "halt" and host.role is Role.STANDBY:
                 host.halted = "the disk is full"
 
     def _would_be_the_last(self, world: World) -> bool:
-        holders = {world.row.primary_id, *world.row.ack_set} - {""}
+        members = sorted(world.row.ack_set, key=lambda one: (world.hosts[one].instance.created_at, one))
+        holders = {world.row.primary_id, *members[:1]} - {""}
         alive = [h for h in holders if h in world.hosts and not world.hosts[h].killed and not world.hosts[h].halted]
         return len(alive) < 2
 

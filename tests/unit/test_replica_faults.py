@@ -218,6 +218,43 @@ def test_a_restarted_engine_leads_on_in_the_same_epoch_and_gives_no_id_twice() -
     both(story)
 
 
+def test_an_engine_that_starts_anew_never_goes_back_to_the_ack_set_before_an_exchange() -> None:
+    """A server that lags behind may name it, and the standby that takes the place would lack what was answered OK."""
+
+    async def story(two: Two) -> None:
+        await two.working()
+        await two.gpu.assign(assignment(1, Role.PRIMARY, ack_set=("cpu", "next"), ack_version=2))
+        assert status(two.gpu).ack_version == 2
+        assert not (await two.gpu.barrier(timeout_s=1.0)).ok, "the next one has acknowledged nothing"
+        two.gpu.crew.dismiss()
+        two.gpu = await engine(two.stage.gpu)
+        await two.gpu.assign(two.roles["gpu"])
+        await two.connect()
+        await two.stage.until(lambda: any(peer.acked for peer in status(two.gpu).peers))
+        assert (await two.gpu.barrier(timeout_s=1.0)).reason.startswith("single copy")
+        await two.gpu.assign(assignment(1, Role.PRIMARY, ack_set=("cpu",), ack_version=3))
+        assert (await two.gpu.barrier()).ok
+        await two.assign(2, "gpu", ("cpu",))
+        assert status(two.gpu).ack_version == 0, "a new epoch counts its own"
+
+    both(story)
+
+
+def test_an_exchange_that_can_t_be_noted_does_not_begin() -> None:
+    """The set before it stays in use, and the server is told so."""
+
+    async def story(two: Two) -> None:
+        await two.working()
+        two.stage.gpu.disk.failing = True
+        await two.gpu.assign(assignment(1, Role.PRIMARY, ack_set=("cpu", "next"), ack_version=2))
+        assert status(two.gpu).ack_version == 1
+        assert (await two.gpu.barrier()).ok
+        await two.gpu.assign(assignment(1, Role.PRIMARY, ack_set=("next",), ack_version=3))
+        assert status(two.gpu).ack_version == 3
+
+    both(story)
+
+
 def test_a_machine_that_lost_power_leads_only_at_a_higher_epoch() -> None:
     """What it had not fsynced is gone, and some of it may have been acknowledged."""
 

@@ -57,6 +57,7 @@ class Host:
     fork: bool = False
     branch: str = ""
     halted: str = ""
+    leaving: str = ""
     stream_at: float | None = None
     heard_at: float | None = None
     up: bool | None = None
@@ -178,6 +179,7 @@ class World:
             stream_silent_ms=silent_ms if host.role is Role.STANDBY else 0,
             branch_saved=BranchSaved(host.branch, CommitId(1, 1), b"") if host.branch else None,
             halted=host.halted,
+            leaving=host.leaving,
         )
 
     def _stream_closed(self, standby: Host) -> bool:
@@ -230,7 +232,7 @@ class World:
             for host in self.hosts.values()
             if host.instance.id in self.row.ack_set and host.status and host.status.role is Role.STANDBY
         ]
-        return said[0] if said else Witness(Voice.STREAM, None, awake_s)
+        return min(said, key=lambda one: (not one.up, one.silent_s)) if said else Witness(Voice.STREAM, None, awake_s)
 
     def _stream_of_standby(self, host: Host) -> Witness:
         awake_s = self.at - self.awake_at
@@ -247,7 +249,7 @@ class World:
             case Promote():
                 self._promote(action)
             case ChangeAckSet():
-                assert not row.ack_set or not action.ack_set, "an ack set only grows from the empty one"
+                self._check_set(action.ack_set)
                 self.row = replace(row, ack_set=action.ack_set, ack_version=row.ack_version + 1)
             case BeginSwitch():
                 assert not row.switching_to
@@ -285,6 +287,14 @@ class World:
         )
         self.promotions.append(action)
         self._promotion_times.append(self.at)
+
+    def _check_set(self, members: frozenset[str]) -> None:
+        """Who may be promoted then, the oldest of them, holds everything that was acknowledged."""
+        assert members != self.row.ack_set, "asked to change it to what it is"
+        if members:
+            senior = min((self.hosts[one].instance.created_at, one) for one in members)[1]
+            head = self.hosts[senior].head
+            assert head is not None and head >= self.acknowledged, f"{senior} lacks an acknowledged commit"
 
     def _rent(self, action: Rent) -> None:
         self._rented += 1
@@ -324,7 +334,7 @@ class World:
         primary = self.hosts.get(self.row.primary_id)
         kinds = sorted(host.instance.machine.value for host in self.present())
         on_gpu = primary is not None and primary.instance.machine.value == "gpu"
-        ill = any(host.killed or host.cut for host in self.present())
+        ill = any(host.killed or host.cut or host.leaving for host in self.present())
         return not ill and self.row.state is State.RUNNING and kinds == ["cpu", "gpu"] and on_gpu
 
 

@@ -13,7 +13,8 @@ def assignment(view: View, instance_id: str) -> Assignment:
     case = Case(view)
     row, sighting = view.workspace, view.sighting(instance_id)
     role = _role(case, sighting)
-    other = {Role.PRIMARY: case.standby, Role.STANDBY: case.primary, Role.NONE: None}[role]
+    leader = (case.primary,) if case.primary else ()
+    others = {Role.PRIMARY: case.followers, Role.STANDBY: leader, Role.NONE: ()}[role]
     return Assignment(
         workspace=row.name,
         epoch=row.epoch,
@@ -21,7 +22,7 @@ def assignment(view: View, instance_id: str) -> Assignment:
         primary_id=row.primary_id,
         ack_set=tuple(sorted(row.ack_set)),
         ack_version=row.ack_version,
-        peers=(_peer(sighting, other, role),) if sighting and other else (),
+        peers=tuple(_peer(sighting, other, role) for other in others) if sighting else (),
         seal=role is Role.PRIMARY and bool(row.switching_to),
         branch=sighting.instance.branch if sighting and sighting.instance.lost else "",
         restore=_restore(case, sighting),
@@ -64,7 +65,7 @@ def _role(case: Case, sighting: Sighting | None) -> Role:
         return Role.NONE
     if sighting.instance.id == row.primary_id:
         return Role.PRIMARY
-    if sighting is case.standby and not case.is_restoring:
+    if sighting in case.followers and not case.is_restoring:
         return Role.STANDBY
     return Role.NONE
 

@@ -74,10 +74,10 @@ def _state(case: Case, now: datetime) -> State:
 
 
 def _state_without_primary(case: Case) -> State:
-    """FAILING_OVER as long as a member of the ack set may still turn up; LOST when nobody can."""
+    """FAILING_OVER as long as who may be promoted may still turn up; LOST when nobody can."""
     if case.is_restoring and case.row.state in (State.LOST, State.LAUNCHING):
         return State.LAUNCHING
-    hopeful = [s for s in case.present if s.instance.id in case.row.ack_set and s is not case.primary]
+    hopeful = [s for s in case.present if s.instance.id == case.senior and s is not case.primary]
     return State.FAILING_OVER if any(not case.is_dead(s) for s in hopeful) else State.LOST
 
 

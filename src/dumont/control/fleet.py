@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from dumont.control.judge import ENDED, Case, witness_of
-from dumont.control.ownership import fence, is_primary_dead, is_refusing, may_hold_a_fork
+from dumont.control.ownership import fence, is_primary_dead, may_hold_a_fork
 from dumont.control.placing import Going, place, surplus
 from dumont.control.view import Action, Failures, Fence, Notify, Release, ReleaseReason, Rent, Sighting, Voice
 from dumont.market.cost import Priced
@@ -120,8 +120,7 @@ def _goes_on_refusing(case: Case, sighting: Sighting, now: datetime) -> bool:
     """It can't keep what it is sent, and still can't some seconds after it was left out."""
     if not case.row.primary_id:
         return sighting.status is not None and bool(sighting.status.halted)
-    refuses = is_refusing(case, sighting, case.peer(sighting.instance.id))
-    return refuses and _single_s(case, now) > case.timing.refuse_grace_s
+    return case.is_refusing(sighting) and _single_s(case, now) > case.timing.refuse_grace_s
 
 
 def _is_unreachable(case: Case, standby: Sighting, now: datetime) -> bool:

@@ -15,6 +15,7 @@ from dumont.wire.control import PeerStatus, Status
 
 ENDED = (Phase.GONE, Phase.STOPPED)
 _PRESENT = (InstanceState.INTENDED, InstanceState.RENTED)
+_REFUSALS = ("DiskFull", "NotDurable", "Corrupt")
 
 
 @dataclass(frozen=True)
@@ -122,9 +123,28 @@ class Case:
         peers = self.leading.peers if self.leading else ()
         return next((peer for peer in peers if peer.instance_id == instance_id), None)
 
+    def is_refusing(self, standby: Sighting) -> bool:
+        """Whether a standby says, itself or over the stream, that it can't keep what it is sent."""
+        peer = self.peer(standby.instance.id)
+        halted = standby.status is not None and self.is_fresh(standby) and bool(standby.status.halted)
+        return halted or (peer is not None and not peer.connected and peer.refusal.startswith(_REFUSALS))
+
+    @cached_property
+    def senior(self) -> str:
+        """The one member of the ack set that may be promoted: the oldest, beside which a younger one may have joined.
+
+        Every set that the primary may still be using has it. "" when nobody knows who of several is the oldest.
+        """
+        if len(self.row.ack_set) == 1:
+            return min(self.row.ack_set)
+        members = [s.instance for s in self.view.sightings if s.instance.id in self.row.ack_set]
+        if len(members) < len(self.row.ack_set):
+            return ""
+        return min(((one.created_at, one.id) for one in members), default=(None, ""))[1]
+
     @cached_property
     def standby(self) -> Sighting | None:
-        """The one that replicates: the member of the ack set, else the best of the kind that the primary is not.
+        """The one that replicates: the senior of the ack set, else the best of the kind that the primary is not.
 
         When there is none, and the primary is about to be taken away, one of its own kind takes the files over.
         """
@@ -133,11 +153,37 @@ class Case:
             return None
         candidates = [s for s in self.present if s is not primary]
         members = [s for s in candidates if s.instance.id in self.row.ack_set]
+        members = [s for s in members if s.instance.id == self.senior] or members
         able = [s for s in candidates if not (s.status and s.status.halted)]
         others = [s for s in able if s.instance.machine is not primary.instance.machine]
         if not members and not others and self.is_leaving(primary):
             others = [s for s in able if not self.is_leaving(s)]
         return min(members or others, key=self.preference, default=None)
+
+    @cached_property
+    def successor(self) -> Sighting | None:
+        """Who comes for a standby that is being taken back: it replicates beside it, and then in its place.
+
+        It is younger than the standby, for that is how the senior of both is known.
+        """
+        primary, standby, row = self.primary, self.standby, self.row
+        if primary is None or standby is None or standby.instance.id not in row.ack_set:
+            return None
+        others = [s for s in self.present if s not in (primary, standby)]
+        if joined := [s for s in others if s.instance.id in row.ack_set]:
+            return min(joined, key=self.preference)
+        if row.switching_to or not self.is_taken_back(standby):
+            return None
+        able = [s for s in others if s.status is not None and not (self.is_leaving(s) or self.is_refusing(s))]
+        able = [s for s in able if not self.is_dead(s) and _age(s) > _age(standby)]
+        of_the_other_kind = [s for s in able if s.instance.machine is not primary.instance.machine]
+        same = able if self.is_leaving(primary) else []
+        return min(of_the_other_kind or same, key=self.preference, default=None)
+
+    @property
+    def followers(self) -> tuple[Sighting, ...]:
+        """All that replicate."""
+        return tuple(s for s in (self.standby, self.successor) if s is not None)
 
     def preference(self, sighting: Sighting) -> tuple[bool, bool, bool, datetime, str]:
         """Sort key: those that play a role first, then those that will stay, those heard of, the oldest."""
@@ -215,6 +261,11 @@ class Case:
 def witness_of(sighting: Sighting, voice: Voice) -> Witness | None:
     """What that voice says of an instance."""
     return next((witness for witness in sighting.witnesses if witness.voice is voice), None)
+
+
+def _age(sighting: Sighting) -> tuple[datetime, str]:
+    """Sort key: the older first."""
+    return (sighting.instance.created_at, sighting.instance.id)
 
 
 def ids(sightings: Iterable[Sighting]) -> list[str]:

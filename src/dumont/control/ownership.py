@@ -1,7 +1,7 @@
 """Ownership: who is to be primary, and whose acknowledgement counts. At most one change of it at a time. Pure.
 
-Whoever is promoted in another's place is in the row's ack set, or holds exactly the commit that the primary sealed, or
-nobody else is left (first launch, restore from the store, a database that was itself restored).
+Whoever is promoted in another's place is the senior of the row's ack set, or holds exactly the commit that the primary
+sealed, or nobody else is left (first launch, restore from the store, a database that was itself restored).
 """
 
 from datetime import datetime, timedelta
@@ -18,9 +18,8 @@ from dumont.control.view import (
     Sighting,
 )
 from dumont.model.instance import Machine, Role
-from dumont.wire.control import PeerStatus, Status
+from dumont.wire.control import Status
 
-_REFUSALS = ("DiskFull", "NotDurable", "Corrupt")
 _JUST_HEARD_S = 0.5
 """Whoever a switchover is given up to has said so lately that it is well. Should its machine have restarted since, it
 refuses to lead, and the ack set, which is kept, has who leads instead (docs/adr/0009-restarted-primary.md).
@@ -40,7 +39,7 @@ def change_ownership(case: Case, now: datetime) -> list[Action]:
     if case.leader_halted or case.leader_rebooted:
         return _replace_unfit(case)
     if case.row.ack_set:
-        return _shrink(case, now) or _begin_switch(case, now)
+        return _shrink(case, now) or _exchange(case, now) or _begin_switch(case, now)
     return _grow(case)
 
 
@@ -122,8 +121,8 @@ def _has_sealed(case: Case, primary: Sighting, target: Sighting) -> bool:
 
 
 def _fail_over(case: Case) -> list[Action]:
-    """Promote the member of the ack set: it alone is known to hold everything that was acknowledged."""
-    fit = [s for s in case.present if s.instance.id in case.row.ack_set and s is not case.primary]
+    """Promote the senior of the ack set: it alone is known to hold everything that was acknowledged."""
+    fit = [s for s in case.present if s.instance.id == case.senior and s is not case.primary]
     fit = [s for s in fit if case.can_lead(s) and s.status is not None and s.status.head is not None]
     if fit:
         fenced = fence(case, case.primary) if case.primary else []
@@ -136,7 +135,7 @@ def _replace_unfit(case: Case) -> list[Action]:
 
     A machine that restarted may lack what it had not fsynced; a single copy is all there is, and a person is told.
     """
-    others = [s for s in case.present if s.instance.id in case.row.ack_set and s is not case.primary]
+    others = [s for s in case.present if s.instance.id == case.senior and s is not case.primary]
     if any(not case.is_ended(s) for s in others) or case.primary is None or not case.leader_rebooted:
         return _fail_over(case)
     facts = {"instance": case.primary.instance.id, "missing": "what was not yet on its disk when it restarted"}
@@ -157,21 +156,24 @@ def _restore(case: Case) -> list[Action]:
 
 
 def _shrink(case: Case, now: datetime) -> list[Action]:
-    """Leave a lost or refusing standby out, on the word of a primary that leads. Always safe; barriers are unknown."""
+    """Leave a lost or refusing standby out, on the word of a primary that leads. Always safe; barriers are unknown.
+
+    Who joined beside it stays only if it takes its place (`_exchange`): it may not hold everything yet.
+    """
     if case.primary is None or case.leading is None or not case.is_heard_now(case.primary):
         return []  # it may have died a moment ago, and that very member be needed
-    for member in sorted(case.row.ack_set):
-        why = _why_lost(case, member, now)
-        if why:
-            return [ChangeAckSet(frozenset(), why)]
-    return []
+    lost = {member: why for member in sorted(case.row.ack_set) if (why := _why_lost(case, member, now))}
+    left = case.row.ack_set - lost.keys()
+    if not lost or (left and case.senior in lost and case.successor is not None and case.is_confirmed):
+        return []
+    return [ChangeAckSet(left if case.senior in left else frozenset(), next(iter(lost.values())))]
 
 
 def _why_lost(case: Case, member: str, now: datetime) -> str:
     sighting, peer, row = case.view.sighting(member), case.peer(member), case.row
     if sighting is None or sighting not in case.present:
         return "lost"
-    if is_refusing(case, sighting, peer):
+    if case.is_refusing(sighting):
         return "refused"
     if case.is_relieved(sighting) and case.primary and case.primary.instance.machine is Machine.CPU:
         return "relieved"  # the spot GPU takes its place, and then the workspace's
@@ -190,26 +192,50 @@ def _stream_silence(case: Case, standby: Sighting, otherwise_s: float) -> float:
     return status.stream_silent_ms / 1000 if status.stream_up or status.stream_silent_ms else otherwise_s
 
 
-def is_refusing(case: Case, sighting: Sighting, peer: PeerStatus | None) -> bool:
-    """Whether a standby says, itself or over the stream, that it can't keep what it is sent."""
-    halted = sighting.status is not None and case.is_fresh(sighting) and bool(sighting.status.halted)
-    return halted or (peer is not None and not peer.connected and peer.refusal.startswith(_REFUSALS))
-
-
 def _grow(case: Case) -> list[Action]:
     """Take the standby in once the primary confirmed the empty set and the standby holds all that was answered OK."""
-    leading, standby = case.leading, case.standby
-    if leading is None or standby is None or not case.is_confirmed or not case.is_serving:
+    standby = case.standby
+    if standby is None or not case.is_confirmed or not case.is_serving:
         return []
-    peer = case.peer(standby.instance.id)
-    if peer is None or not peer.connected or peer.acked is None or is_refusing(case, standby, peer):
-        return []
-    holds = peer.acked.epoch == case.row.epoch and peer.acked.seq >= leading.ok_seq
-    holds = holds and _has_applied(case, standby)
-    holds = holds and peer.silent_ms <= case.timing.lease_s * 1000  # or it would be left out again at once
-    if not holds or not case.can_lead(standby):
+    if not _holds_all(case, standby) or not _is_near(case, standby):
         return []
     return [ChangeAckSet(frozenset(ids([standby])), "joined")]
+
+
+def _exchange(case: Case, now: datetime) -> list[Action]:
+    """Put a new standby in the place of one that is being taken back, while both live: beside it, then without it.
+
+    Beside it the new one takes no part yet in what may be promoted, so it need only be near. Without it: once the
+    primary uses the set of both and the new one holds all that was answered OK; whatever is answered later needs it.
+    """
+    standby, successor = case.standby, case.successor
+    if standby is None or successor is None or not case.is_serving or not case.is_confirmed:
+        return []
+    if successor.instance.id not in case.row.ack_set:
+        near = _is_near(case, successor) and _caught_up(case, successor)
+        return [ChangeAckSet(frozenset(ids([standby, successor])), "joined")] if near else []
+    if not _holds_all(case, successor):
+        return []
+    if _is_near(case, successor) or _why_lost(case, standby.instance.id, now):
+        return [ChangeAckSet(frozenset(ids([successor])), "exchanged")]
+    return []
+
+
+def _holds_all(case: Case, standby: Sighting) -> bool:
+    """Whether the primary says that it acknowledged, in this epoch, all that was ever answered OK."""
+    peer, leading = case.peer(standby.instance.id), case.leading
+    if peer is None or leading is None or peer.acked is None:
+        return False
+    return peer.acked.epoch == case.row.epoch and peer.acked.seq >= leading.ok_seq
+
+
+def _is_near(case: Case, standby: Sighting) -> bool:
+    """Whether it would be of use in the ack set: connected, well, with files that are close to what it acknowledged."""
+    peer = case.peer(standby.instance.id)
+    if peer is None or not peer.connected or case.is_refusing(standby) or not case.can_lead(standby):
+        return False
+    heard = peer.silent_ms <= case.timing.lease_s * 1000  # or it would be left out again at once
+    return heard and _has_applied(case, standby)
 
 
 def _begin_switch(case: Case, now: datetime) -> list[Action]:
@@ -223,6 +249,8 @@ def _begin_switch(case: Case, now: datetime) -> list[Action]:
         return []
     if case.is_leaving(standby) or not case.can_lead(standby) or not _caught_up(case, standby):
         return []
+    if len(row.ack_set) > 1:
+        return []  # one of them is on its way out
     if case.is_taken_back(primary):
         return [BeginSwitch(standby.instance.id)]
     kinds = (primary.instance.machine, standby.instance.machine)

@@ -200,7 +200,7 @@ class Promote:
 
 @dataclass(frozen=True)
 class ChangeAckSet:
-    """Compare-and-set the row's ack set. `reason` in a word: `joined`, `lost`, `refused`."""
+    """Compare-and-set the row's ack set. `reason` in a word: `joined`, `exchanged`, `relieved`, `lost`, `refused`."""
 
     ack_set: frozenset[str]
     reason: str

@@ -8,6 +8,8 @@ import asyncio
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from msgspec.structs import replace
+
 from dumont.errors import Corrupt, DiskFull, Fenced, NotDurable, Refused, StoreError
 from dumont.model.commit import Commit, CommitId
 from dumont.model.instance import Role
@@ -281,11 +283,24 @@ class Replica:
                 await self._keep(Promise(assignment.epoch))
                 self._unsure_epoch = 0
             self._primary = await self._open_primary(assignment)
-        self._primary.adopt(assignment.ack_version, assignment.ack_set)
+        await self._adopt(assignment, self._primary)
         if assignment.seal:
             await self._seal(assignment, self._primary)
         else:
             self._host.doors.open(assignment, self._primary.head)
+
+    async def _adopt(self, assignment: Assignment, primary: Primary) -> None:
+        """Use the server's ack set. One with several members is noted first, or not used.
+
+        Once it is in use the server may drop the older member. A new engine here that was told the set before it, by
+        a server that lags behind, would answer OK for what the other member does not hold.
+        """
+        if len(assignment.ack_set) > 1 and assignment.ack_version > self._promise.ack_version:
+            try:
+                await self._keep(replace(self._promise, ack_version=assignment.ack_version))
+            except (DiskFull, NotDurable):
+                return  # barriers go on with the set before it
+        primary.adopt(assignment.ack_version, assignment.ack_set)
 
     async def _open_primary(self, assignment: Assignment) -> Primary:
         """Set the watches, then say that the tree moves on from its commit, then lead."""
@@ -301,6 +316,7 @@ class Replica:
             cutter.distrust_everything()
         seat = Seat(assignment.workspace, self._me, assignment.epoch)
         primary = Primary(seat, cutter, self._head, host, self.crew)
+        primary.adopt(self._promise.ack_version, ())
         self._cutter = cutter
         self._running = self.crew.start(self._run(primary))
         host.watchdog.lead(assignment.epoch)
@@ -320,7 +336,7 @@ class Replica:
         except (Refused, Fenced):
             return  # without a sealed commit the server gives the switchover up, or it has already
         await self._host.disk.set_head(commit, self._tree)
-        await self._keep(Promise(self._promise.epoch, commit.id))
+        await self._keep(replace(self._promise, sealed=commit.id))
 
     async def _follow(self, assignment: Assignment) -> None:
         if self._primary:

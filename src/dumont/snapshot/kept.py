@@ -11,12 +11,14 @@ from dumont.snapshot.tree import Tree
 class Promise(msgspec.Struct, frozen=True):
     """What a replica must never forget: the highest epoch it has seen, and the commit it sealed in it.
 
+    `ack_version`: no ack set of this epoch that is older than that is to be used any more, if it leads.
     `unsure_epoch`: its machine restarted in that epoch, and since then its tree, which may lack what was acknowledged,
     was neither led nor replaced; 0 when it is not so.
     """
 
     epoch: int = 0
     sealed: CommitId | None = None
+    ack_version: int = 0
     unsure_epoch: int = 0
 
 
