@@ -1,4 +1,4 @@
-"""Google gives notice to the machine that serves a workspace: it has moved before the machine ends."""
+"""Google gives notice to a machine of a workspace: what it is there for is elsewhere before the machine ends."""
 
 import asyncio
 import contextlib
@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from dumont.client.clouds import Clouds, GceAccount, ServerAddress, VastAccount, write_clouds
+from dumont.client.results import WorkspaceShown
 from dumont.clock import SystemClock
 from dumont.demo.emulated import ZONES
 from dumont.emulate.gce.server import emulate_gce
@@ -20,7 +21,7 @@ from dumont.emulate.local import LocalGround
 from dumont.emulate.vast.serve import serving
 from dumont.emulate.vast.world import KEY, World
 from dumont.provider.capabilities import best_mode
-from tests.acceptance.cloud import Cloud, now, serves
+from tests.acceptance.cloud import Cloud, now, serves, standby_of
 
 PATIENCE_S = 180.0
 SOFT_OFF_S = 100.0
@@ -50,12 +51,11 @@ async def both_clouds(home: Path) -> AsyncIterator[str]:
 
 
 @contextmanager
-def running_on_google(cloud: Cloud) -> Iterator[None]:
-    """A workspace whose GPU at Vast.ai was killed: the CPU at Google serves it, and another GPU stands by."""
+def on_google(cloud: Cloud) -> Iterator[None]:
+    """A workspace whose GPU is at Vast.ai and whose CPU is at Google."""
     try:
         cloud.up()
         cloud.start()
-        cloud.fail_over(PATIENCE_S)
         yield
     finally:
         cloud.stop()
@@ -64,18 +64,43 @@ def running_on_google(cloud: Cloud) -> Iterator[None]:
 
 def play(cloud: Cloud, google: str) -> None:
     """The story, from a thread: the command line and the SDK wait."""
-    with running_on_google(cloud):
+    with on_google(cloud):
+        cloud.fail_over(PATIENCE_S)
         before = cloud.settle(PATIENCE_S)
         leader = next(replica for replica in before.replicas if replica.id == before.primary)
         assert leader.machine == "cpu"
-        (vm,) = (vm for vm in httpx.get(f"{google}/_emulator/state").json()["machines"] if vm["status"] == "RUNNING")
         began = now()
-        httpx.post(f"{google}/_emulator/preempt", json={"zone": vm["zone"], "name": vm["name"]}).raise_for_status()
+        preempt(google)
         cloud.until("a move", lambda shown: serves(shown, before.epoch + 1), PATIENCE_S)
         cloud.settle(PATIENCE_S)
         kinds = cloud.kinds(began)
         assert "switchover" in kinds and "failover" not in kinds, kinds
         assert cloud.nonces() and cloud.lost() == []
+
+
+def preempt(google: str) -> None:
+    """Give notice to the one machine that runs at Google."""
+    (vm,) = (vm for vm in httpx.get(f"{google}/_emulator/state").json()["machines"] if vm["status"] == "RUNNING")
+    httpx.post(f"{google}/_emulator/preempt", json={"zone": vm["zone"], "name": vm["name"]}).raise_for_status()
+
+
+def exchange(cloud: Cloud, google: str) -> None:
+    """The GPU at Vast.ai leads, and its standby at Google is taken back."""
+    with on_google(cloud):
+        before = cloud.settle(PATIENCE_S)
+        old, began = standby_of(before), now()
+        assert old.machine == "cpu"
+        preempt(google)
+        cloud.until("an exchange", lambda shown: [old.id] != members_of(shown) != [], PATIENCE_S)
+        after = cloud.settle(PATIENCE_S)
+        reasons = [event.facts["reason"] for event in cloud.events(began) if event.kind == "ack_set"]
+        assert reasons == ["joined", "exchanged"], cloud.events(began)
+        assert (after.epoch, old.id in members_of(after)) == (before.epoch, False)
+        assert cloud.nonces() and cloud.lost() == []
+
+
+def members_of(shown: WorkspaceShown) -> list[str]:
+    return [replica.id for replica in shown.replicas if replica.in_ack_set]
 
 
 @pytest.mark.timeout(900)
@@ -84,3 +109,11 @@ async def test_a_primary_that_was_given_notice_has_moved_before_it_ends() -> Non
     cloud = Cloud()
     async with both_clouds(cloud.home) as google:
         await asyncio.to_thread(play, cloud, google)
+
+
+@pytest.mark.timeout(900)
+async def test_a_standby_that_was_given_notice_is_exchanged_before_it_ends() -> None:
+    """Barriers need both for a moment and never nobody, and the primary notices nothing else."""
+    cloud = Cloud()
+    async with both_clouds(cloud.home) as google:
+        await asyncio.to_thread(exchange, cloud, google)
