@@ -10,6 +10,7 @@ from dumont.model.instance import Instance, InstanceState, Machine
 from dumont.model.offer import Offer
 from dumont.model.policy import OnDemand
 from dumont.model.workspace import State, Workspace
+from dumont.provider.base import Why
 from tests.simulation.checks import Broken
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ LOSERS_S_MAX = 90.0
 FLAPPING_S = 60.0
 KNOWN_S = 0.1
 """What has been on offer for so long was seen by whoever decides now."""
+_HOST_FAILED = (Why.FAILED, Why.OFFLINE)
 _COUNTED = (InstanceState.INTENDED, InstanceState.RENTED)
 
 
@@ -57,23 +59,26 @@ class Bills:
         policy = self._world.policy
         if row.machine is Machine.GPU and not row.spot and policy.gpu.on_demand is OnDemand.NEVER:
             raise Broken(f"policy: {row.id} is on demand, which the policy forbids")
-        failed = self._failed_hosts(row.created_at)
+        failed, avoided = self._failed_hosts(row.created_at)
         if row.host not in failed or self._world.clock.monotonic() - self._offered_since < KNOWN_S:
             return
         need = policy.need(row.machine)
-        others = [offer.host for offer in self._offers if satisfies(offer, need) and offer.host not in failed]
+        others = [offer.host for offer in self._offers if satisfies(offer, need) and offer.host not in failed | avoided]
         if others:
             raise Broken(f"policy: {row.id} is on {row.host}, which failed; {', '.join(others)} are on offer")
 
-    def _failed_hosts(self, now: datetime) -> set[str]:
-        """Hosts that came to nothing so lately that they are to be avoided."""
+    def _failed_hosts(self, now: datetime) -> tuple[set[str], set[str]]:
+        """Hosts that came to nothing so lately that they are to be avoided, and others that failed or went offline."""
         found: set[str] = set()
+        avoided: set[str] = set()
         for event in self._world.database._events.get("sim", []):
             host, age = str(event.facts.get("host", "")), now - event.at
             refused = event.kind == RENT_FAILED and age < REFUSED_FOR
             if refused or (event.kind == RELEASING and event.facts.get("failure") is True and age < FAILED_FOR):
                 found.add(host)
-        return found - {""}
+            elif event.kind == RELEASING and event.facts.get("why") in _HOST_FAILED and age < FAILED_FOR:
+                avoided.add(host)
+        return found - {""}, avoided
 
     def _count(self) -> None:
         """No more GPUs than a race and the spares need: never more asked for, and the losers let go in time.
