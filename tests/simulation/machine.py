@@ -27,6 +27,11 @@ from tests.simulation.disk import SimDisk, SimSource
 from tests.simulation.network import Network, SimLink
 
 
+def as_asked(policy: Policy) -> Policy:
+    """The same."""
+    return policy
+
+
 @dataclass(frozen=True)
 class Swaps:
     """Parts to use instead of the real ones: how a negative control switches one protection off.
@@ -39,7 +44,7 @@ class Swaps:
     source: type[SimSource] = SimSource
     observatory: type[Observatory] = Observatory
     decide: Decider = decide
-    policy: Callable[[Policy], Policy] = lambda policy: policy
+    policy: Callable[[Policy], Policy] = as_asked
     heeds_notice: bool = True
     focus: tuple[str, ...] = ()
 

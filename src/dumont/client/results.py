@@ -351,7 +351,7 @@ class Wish:
 class Launch:
     """What to launch. Empty commands run nothing. `advised` is what was predicted of it, if it was advised.
 
-    `value_micros_per_hour`: what an hour without the GPU is worth, in millionths of a US dollar; None keeps the default.
+    `value_micros_per_hour`: what an hour without the GPU is worth, in millionths of a US dollar; None is the usual.
     """
 
     name: str
