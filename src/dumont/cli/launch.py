@@ -16,6 +16,13 @@ from dumont.errors import BadInput
 from dumont.i18n import _
 
 LOOK_EVERY_S = 0.2
+Keep = Annotated[str, typer.Option(metavar="RULES", help=_("What the store keeps, as last=60,daily=14; or all."))]
+Spares = Annotated[
+    int, typer.Option(help=_("Hold up to so many GPU machines beside the first, while that saves money."))
+]
+HourWorth = Annotated[
+    float | None, typer.Option(metavar="US$", help=_("What an hour without the GPU is worth to you; 2 if not said."))
+]
 
 
 def launch(
@@ -31,17 +38,10 @@ def launch(
     region: Annotated[list[str] | None, typer.Option(help=_("Country code or region; may be repeated."))] = None,
     max_price: Annotated[float | None, typer.Option(help=_("The most for the GPU machine, US$ an hour."))] = None,
     on_demand: Annotated[str, typer.Option(help=_("GPUs on demand: never, fallback or always."))] = "never",
-    keep: Annotated[
-        str, typer.Option(metavar="RULES", help=_("What the store keeps, as last=60,daily=14; or all."))
-    ] = "",
+    keep: Keep = "",
     race: Annotated[int, typer.Option(help=_("Start so many GPU machines at once; the first ready one stays."))] = 1,
-    spares: Annotated[
-        int, typer.Option(help=_("Hold up to so many GPU machines beside the first, while that saves money."))
-    ] = 0,
-    hour_worth: Annotated[
-        float | None,
-        typer.Option(metavar="US$", help=_("What an hour without the GPU is worth to you; 2 if not said.")),
-    ] = None,
+    spares: Spares = 0,
+    hour_worth: HourWorth = None,
     advise: Annotated[str, typer.Option(metavar="TEXT", help=_("What you want to do: the best value is rented."))] = "",
     yes: Annotated[bool, typer.Option("--yes", help=_("With --advise: do not ask before renting."))] = False,
     wait_s: Annotated[float, typer.Option("--wait", help=_("Wait so many seconds until it serves."))] = 60.0,
