@@ -76,6 +76,7 @@ async def test_offers_of_all_providers_are_shown_by_what_they_really_cost(dumont
     assert idle <= {("vast", True), ("gce", False)}, "one rents no machine without a GPU, and it is said"
     shown = dumont("offers", "gpu=RTX 4090", "--explain", "--limit", "2")
     assert "expected cost" in shown.stdout
+    assert "s × US$ 2.00 an hour" in shown.stdout, "a cost that nobody can check"
     assert "our own machines behind its interruptions: 0" in shown.stdout
     wrong = dumont("offers", "colour=red")
     assert wrong.returncode == 1

@@ -7,8 +7,9 @@ from datetime import timedelta
 from fastapi import APIRouter
 
 from dumont.api.site import Here, Site
-from dumont.client.results import Compared, Hazard, OffersFound, OfferShown, PriceShown
+from dumont.client.results import Compared, Hazard, OffersFound, OfferShown, PriceShown, Stake
 from dumont.errors import BadInput, ProviderError
+from dumont.market import cost
 from dumont.market.cost import Priced
 from dumont.market.lives import Held, held
 from dumont.market.names import gpus
@@ -40,9 +41,10 @@ async def offers(site: Here, q: str = "", limit: int = 20) -> OffersFound:
     return OffersFound(
         at=now.isoformat(),
         matching=len(ranked),
-        offers=[_shown(priced, held(beliefs.lives_of(priced.offer), now_h)) for priced in ranked[:limit]],
+        offers=[shown_offer(priced, held(beliefs.lives_of(priced.offer), now_h)) for priced in ranked[:limit]],
         references=[_compared(one) for one in _references(ranked[:limit])],
         unanswered=[why for _, why in answers if why],
+        stake=shown_stake(beliefs.stake),
     )
 
 
@@ -85,7 +87,7 @@ def _references(ranked: Iterable[Priced]) -> list[Comparison]:
     return compare(first.gpu, max(1, first.gpus), providers=REFERENCES) if first else []
 
 
-def _shown(priced: Priced, own: Held) -> OfferShown:
+def shown_offer(priced: Priced, own: Held) -> OfferShown:
     """`own`: our own machines that stand behind its hazard."""
     offer = priced.offer
     return OfferShown(
@@ -121,6 +123,18 @@ def _shown(priced: Priced, own: Held) -> OfferShown:
         ),
         seen_at=offer.seen_at.isoformat() if offer.seen_at else None,
         idle_gpu=offer.idle_gpu,
+        min_bid_micros_per_hour=offer.min_bid_micros_per_hour or 0,
+    )
+
+
+def shown_stake(stake: cost.Stake) -> Stake:
+    """Of it what the calculation of a cost needs."""
+    return Stake(
+        value_micros_per_hour=stake.value_micros_per_hour,
+        restore_s=stake.restore_s,
+        work_at_risk_s=stake.work_at_risk_s,
+        transfer_gb=stake.transfer_gb,
+        sync_gb_per_hour=stake.sync_gb_per_hour,
     )
 
 

@@ -9,7 +9,7 @@ import typer
 from dumont.cli.call import Json, call
 from dumont.cli.output import console, number, print_json, table
 from dumont.client import Dumont
-from dumont.client.results import Compared, OffersFound, OfferShown, PriceShown
+from dumont.client.results import Compared, OffersFound, OfferShown, PriceShown, Stake
 from dumont.i18n import _
 
 SPARKS = "▁▂▃▄▅▆▇█"
@@ -62,7 +62,7 @@ def _show(found: OffersFound, history: list[PriceShown], explain: bool) -> None:
     console.print(rows)
     if explain:
         for one in found.offers:
-            _explain(one)
+            _explain(one, found.stake)
     _show_history(found.offers[0], history)
     for compared in found.references:
         _show_reference(compared)
@@ -73,7 +73,6 @@ def _row(one: OfferShown) -> tuple[str, ...]:
     if one.idle_gpu:
         what += f" + {one.idle_gpu}"
     memory = one.vram_mb if one.gpu else one.ram_mb
-    hazard = one.hazard
     return (
         what,
         f"{number(memory / 1000)} GB" if memory else "?",
@@ -82,11 +81,17 @@ def _row(one: OfferShown) -> tuple[str, ...]:
         {"never": _("on demand"), "outbid": _("bid"), "preempted": _("spot")}.get(one.interruption, one.interruption),
         number(one.price_micros_per_hour / 1e6, 4),
         number(one.cost_micros_per_hour / 1e6, 4),
-        f"{number(hazard.per_hour * 24, 2)} ({number(hazard.low * 24, 2)}–{number(hazard.high * 24, 2)})",
+        interruptions(one),
     )
 
 
-def _explain(one: OfferShown) -> None:
+def interruptions(one: OfferShown) -> str:
+    """A day, with the interval that holds them with a probability of 90 %."""
+    mean, low, high = (number(rate * 24, 2) for rate in (one.hazard.per_hour, one.hazard.low, one.hazard.high))
+    return f"{mean} ({low}–{high})"
+
+
+def _explain(one: OfferShown, stake: Stake | None) -> None:
     words = {
         "machine": _("machine"),
         "disk": _("disk"),
@@ -99,7 +104,9 @@ def _explain(one: OfferShown) -> None:
     console.print(f"[bold]{one.gpu or one.name}[/]  {one.provider} {one.id}")
     for part, micros in one.parts.items():
         if micros:
-            console.print(f"    {number(micros / 1e6, 6):>14}  {words.get(part, part)}")
+            how = calculation(part, one, stake) if stake else ""
+            text = f"    {number(micros / 1e6, 6):>14}  {words.get(part, part)}  [dim]{how}[/]"
+            console.print(text, highlight=False, soft_wrap=True)
     console.print(f"    {number(one.cost_micros_per_hour / 1e6, 6):>14}  {_('expected cost, US$ an hour')}")
     if one.bid_micros_per_hour:
         console.print(f"    {_('bid')}: US$ {number(one.bid_micros_per_hour / 1e6, 4)}/h")
@@ -111,6 +118,24 @@ def _explain(one: OfferShown) -> None:
         own = one.hazard
         text = said.format(lives=own.own_lives, hours=number(own.own_hours, 1), interrupted=own.own_interrupted)
         console.print(f"    {text}", highlight=False)
+
+
+def calculation(part: str, one: OfferShown, stake: Stake) -> str:
+    """How that part of an hour's expected cost came about."""
+    rate = number(one.hazard.per_hour, 4)
+    if part == "machine" and one.bid_micros_per_hour and one.min_bid_micros_per_hour:
+        lowest = number(one.min_bid_micros_per_hour / 1e6, 4)
+        return _("your bid; the lowest that wins now is US$ {lowest}").format(lowest=lowest)
+    if part in ("restore", "work"):
+        seconds = number(stake.restore_s if part == "restore" else stake.work_at_risk_s, 1)
+        value = number(stake.value_micros_per_hour / 1e6, 2)
+        said = _("{rate} an hour × {seconds} s × US$ {value} an hour")
+        return said.format(rate=rate, seconds=seconds, value=value)
+    if part == "transfer":
+        fetched, sent = number(stake.transfer_gb, 1), number(stake.sync_gb_per_hour, 2)
+        said = _("{rate} an hour × {fetched} GB in, and {sent} GB an hour out")
+        return said.format(rate=rate, fetched=fetched, sent=sent)
+    return _("as listed")
 
 
 def _show_history(first: OfferShown, history: list[PriceShown]) -> None:

@@ -262,6 +262,20 @@ class OfferShown:
     hazard: Hazard
     seen_at: str | None = None
     idle_gpu: str = ""
+    min_bid_micros_per_hour: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stake:
+    """What one interruption was reckoned to cost: the time until the work goes on and what is computed again, at what
+    an hour without the GPU is worth; what a new machine fetches, and what replication sends in an hour.
+    """
+
+    value_micros_per_hour: int
+    restore_s: float
+    work_at_risk_s: float
+    transfer_gb: float
+    sync_gb_per_hour: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -289,6 +303,7 @@ class OffersFound:
     offers: list[OfferShown]
     references: list[Compared] = field(default_factory=list)
     unanswered: list[str] = field(default_factory=list)
+    stake: Stake | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
