@@ -51,9 +51,9 @@ class Cloud:
 
     # --- as anybody uses it
 
-    def dumont(self, *words: str, status: int = 0) -> str:
+    def dumont(self, *words: str, status: int = 0, seconds: float = COMMAND_S_MAX) -> str:
         """What the command prints. Asserts its exit status."""
-        done = self.run([sys.executable, "-m", "dumont.main", *words])
+        done = self.run([sys.executable, "-m", "dumont.main", *words], seconds=seconds)
         assert done.returncode == status, f"{words} ended with {done.returncode}: {done.stdout!r} {done.stderr!r}"
         return done.stdout.decode()
 
@@ -127,8 +127,8 @@ class Cloud:
                 return
         self.dumont("up")
 
-    def stop(self) -> None:
-        """Everything down, however broken, and nothing left behind."""
+    def stop(self, seconds: float = COMMAND_S_MAX) -> None:
+        """Everything down, however broken, and nothing left behind. `seconds`: what machines may take to end."""
         self.quieten()
         if self._witness:
             self._witness.send_signal(signal.SIGINT)
@@ -137,7 +137,7 @@ class Cloud:
             self._witness.kill()
             self._witness.wait()
         try:
-            self.dumont("down", "--all", "--yes")
+            self.dumont("down", "--all", "--yes", seconds=seconds)
         finally:
             for record in (self.home / "instances").glob("*/machine.json"):
                 with suppress(DumontError):

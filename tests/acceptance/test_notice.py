@@ -21,7 +21,7 @@ from dumont.emulate.local import LocalGround
 from dumont.emulate.vast.serve import serving
 from dumont.emulate.vast.world import KEY, World
 from dumont.provider.capabilities import best_mode
-from tests.acceptance.cloud import Cloud, now, serves, standby_of
+from tests.acceptance.cloud import COMMAND_S_MAX, Cloud, now, serves, standby_of
 
 PATIENCE_S = 180.0
 SOFT_OFF_S = 100.0
@@ -58,7 +58,7 @@ def on_google(cloud: Cloud) -> Iterator[None]:
         cloud.start()
         yield
     finally:
-        cloud.stop()
+        cloud.stop(SOFT_OFF_S + COMMAND_S_MAX)  # who was given notice takes its time
         (cloud.home / "instances").mkdir(parents=True)  # where the emulators look for what they have to end
 
 
