@@ -95,7 +95,9 @@ async def charges(world: World, request: Request) -> Response:
         start, end = float(day["gte"]), float(day["lte"])
     except (Invalid, KeyError, TypeError, ValueError):
         return JSONResponse({"success": False, "msg": "a day range is required"}, 400)
-    lines = [r.charge(start, end) for r in world.rentals.values() if r.since <= end and r.billed_to >= start]
+    lines = [
+        r.charge(start, end) for r in world.rentals.values() if int(r.since) <= end and r.billed_to >= start
+    ]  # asked in whole seconds
     return done(count=len(lines), total=len(lines), next_token=None, results=lines)
 
 
